@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from .benchmark.models import load_model
     from .benchmark.running import run
     from .leaderboard.ranking import rank
-    from .leaderboard.submission import submit
+    from .leaderboard.submissions.submission import submit
     from .scorers.scoring import score
 
 __all__ = ["DemurError", "load_model", "load_prompts", "rank", "run", "score", "submit"]
@@ -24,7 +24,7 @@ _HOMES = {
     "rank": ".leaderboard.ranking",
     "run": ".benchmark.running",
     "score": ".scorers.scoring",
-    "submit": ".leaderboard.submission",
+    "submit": ".leaderboard.submissions.submission",
 }
 
 

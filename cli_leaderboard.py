@@ -63,9 +63,9 @@ def submit(
     ] = None,
 ) -> None:
     """Make a submission of a scored run: figures and row-level verdicts, no response texts."""
-    from .leaderboard.hub import propose_result, propose_submission
-    from .leaderboard.submission import Declared, read_submission
-    from .leaderboard.submission import submit as make
+    from .leaderboard.submissions.hub import propose_result, propose_submission
+    from .leaderboard.submissions.submission import Declared, read_submission
+    from .leaderboard.submissions.submission import submit as make
 
     repository = to.removeprefix("hub:") if to.startswith("hub:") else None
     if model_repo is not None and repository is None:
@@ -115,7 +115,7 @@ def build(
 ) -> None:
     """Recompute every figure from the verdicts, rank, and write the pages."""
     from .leaderboard.folder import build_board, read_track
-    from .leaderboard.pages import build_site
+    from .leaderboard.pages.site import build_site
 
     console = Console(soft_wrap=True)
     with console.status("computing figures and intervals"):
@@ -140,7 +140,7 @@ def compare(
 ) -> None:
     """Compare two submissions pair by pair, on the same resamples."""
     from .leaderboard.comparison import compare as compare_submissions
-    from .leaderboard.submission import read_submission
+    from .leaderboard.submissions.submission import read_submission
 
     one, other = read_submission(first), read_submission(second)
     found = compare_submissions(one, other)
@@ -172,9 +172,9 @@ def export(
     """Export a board as a table for a paper or a program."""
     from .benchmark.files import write_text
     from .leaderboard.board import as_json as values
-    from .leaderboard.downloads import as_csv
     from .leaderboard.folder import board_of
-    from .leaderboard.papers import as_latex
+    from .leaderboard.pages.downloads import as_csv
+    from .leaderboard.pages.papers import as_latex
 
     if latex + csv + as_json != 1:
         raise typer.BadParameter("say one of --latex, --csv and --json")
@@ -197,7 +197,7 @@ def cite(
 ) -> None:
     """Print BibTeX of the benchmark with its version and, where a board is given, of the board and its scorer."""
     from .leaderboard.folder import board_of
-    from .leaderboard.papers import bibtex
+    from .leaderboard.pages.papers import bibtex
     from .leaderboard.ranking import rank
 
     typer.echo(bibtex(rank([]) if source is None else board_of(source)))
@@ -260,8 +260,8 @@ def verify(
 ) -> None:
     """Ask a random part of a submission's prompts again, greedily, and compare the verdicts."""
     from .benchmark.models import load_model
-    from .leaderboard.submission import read_submission
-    from .leaderboard.verification import verify as verify_submission
+    from .leaderboard.submissions.submission import read_submission
+    from .leaderboard.submissions.verification import verify as verify_submission
     from .scorers import get_scorer
 
     read = read_submission(submission)

@@ -131,7 +131,7 @@ def check(path: Annotated[Path, typer.Argument(help="a run folder or a submissio
     from .benchmark.errors import DemurError, raise_all
 
     if (path / "submission.json").exists():
-        from .leaderboard.submission import check_submission
+        from .leaderboard.submissions.submission import check_submission
 
         raise_all(str(path), check_submission(path), "make the submission again with demur submit")
         typer.echo(f"{path}: a valid submission; every figure follows from its verdicts")

@@ -15,8 +15,8 @@ from inspect_ai.solver import TaskState, generate
 from .benchmark.importers import REASONS
 from .benchmark.models.thinking import split_thinking
 from .benchmark.prompts import load_prompt_set
-from .leaderboard.consistency import BENIGN, HARMFUL, hard_curve, pair_rates
-from .leaderboard.draws import count_draws
+from .leaderboard.statistics.consistency import BENIGN, HARMFUL, hard_curve, pair_rates
+from .leaderboard.statistics.draws import count_draws
 from .scorers import DEFAULT_SCORER, get_scorer
 from .scorers.verdicts import ScoreRequest
 

@@ -11,9 +11,9 @@ from .benchmark.prompts import load_prompt_set
 from .benchmark.records import Sampling
 from .benchmark.running import run
 from .leaderboard.board import Board
-from .leaderboard.pages import build_site
+from .leaderboard.pages.site import build_site
 from .leaderboard.ranking import rank
-from .leaderboard.submission import Declared, read_submission, submit
+from .leaderboard.submissions.submission import Declared, read_submission, submit
 from .scorers.scoring import score_run
 
 __all__ = ["MODELS", "Outcome", "Step", "quickstart"]

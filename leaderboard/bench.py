@@ -9,9 +9,9 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import stats
 
-from .consistency import all_draws_succeed
-from .draws import FloatArray
-from .uncertainty import Intervals, bootstrap, strata_of, stratified_weights
+from .statistics.consistency import all_draws_succeed
+from .statistics.draws import FloatArray
+from .statistics.uncertainty import Intervals, bootstrap, strata_of, stratified_weights
 
 __all__ = ["BenchResult", "bench_leaderboard"]
 

@@ -3,8 +3,7 @@
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from .identity import Architecture, Model, PromptSource, ScorerId, Selection, Setting
-from .values import (
+from .statistics.values import (
     AgainstOthers,
     Agreement,
     BySide,
@@ -19,6 +18,7 @@ from .values import (
     Soft,
     Stability,
 )
+from .submissions.identity import Architecture, Model, PromptSource, ScorerId, Selection, Setting
 
 __all__ = [
     "AgainstOthers",

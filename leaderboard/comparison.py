@@ -6,14 +6,14 @@ from dataclasses import dataclass
 import numpy as np
 
 from ..benchmark.errors import DemurError
-from .consistency import RANKING_K
 from .contrasts import widened
-from .figures import pair_figures
-from .hazards import benjamini_hochberg, paired_p
 from .rows import headline_column
-from .submitted import Submission
-from .uncertainty import REPLICATES, SEED, bootstrap, estimates, strata_of, stratified_weights
-from .values import AgainstOthers, Estimate
+from .statistics.consistency import RANKING_K
+from .statistics.figures import pair_figures
+from .statistics.hazards import benjamini_hochberg, paired_p
+from .statistics.uncertainty import REPLICATES, SEED, bootstrap, estimates, strata_of, stratified_weights
+from .statistics.values import AgainstOthers, Estimate
+from .submissions.submitted import Submission
 
 __all__ = ["Comparison", "compare"]
 

@@ -8,9 +8,9 @@ import numpy as np
 from scipy.stats import t as student
 
 from .board import Contrast, Contrasts, Estimate, GroupContrast, Model, NullTest
-from .draws import FloatArray
 from .rows import Computed, Resamples, headline_column
-from .uncertainty import CONFIDENCE, bootstrap, estimates
+from .statistics.draws import FloatArray
+from .statistics.uncertainty import CONFIDENCE, bootstrap, estimates
 
 __all__ = [
     "ACTIVE_BAND",

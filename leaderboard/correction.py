@@ -14,10 +14,10 @@ import pandas as pd
 
 from ..benchmark.errors import raise_all
 from ..benchmark.records import SIDES
-from .draws import READINGS, SCORED, Draws, FloatArray, verdict_table
-from .submitted import Submission
-from .uncertainty import CONFIDENCE
-from .values import Corrected, Estimate
+from .statistics.draws import READINGS, SCORED, Draws, FloatArray, verdict_table
+from .statistics.uncertainty import CONFIDENCE
+from .statistics.values import Corrected, Estimate
+from .submissions.submitted import Submission
 
 __all__ = ["FEWEST_LABELLED", "corrected"]
 

@@ -15,13 +15,13 @@ import numpy as np
 import pandas as pd
 
 from ..benchmark.errors import DemurError
-from .agreement import nested_shares, nominal_alpha, stability_of
-from .architectures import curated
 from .board import ExternalModel, ExternalTrack
-from .consistency import all_draws_succeed
-from .draws import SCORED, FloatArray, IntArray
+from .statistics.agreement import nested_shares, nominal_alpha, stability_of
+from .statistics.consistency import all_draws_succeed
+from .statistics.draws import SCORED, FloatArray, IntArray
+from .statistics.uncertainty import CONFIDENCE, REPLICATES, SEED, strata_of, stratified_weights
+from .submissions.architectures import curated
 from .tables import LabelTable
-from .uncertainty import CONFIDENCE, REPLICATES, SEED, strata_of, stratified_weights
 
 __all__ = ["Sides", "consistency_of", "external_track", "sides_of"]
 

@@ -16,10 +16,10 @@ from ..benchmark.files import read_json
 from ..benchmark.schema import check
 from ..benchmark.tables import read_table
 from .board import Board, ExternalTrack, Refused, Tier
-from .checking import open_submission
 from .loading import build
 from .ranking import rank
-from .submitted import Submission
+from .submissions.checking import open_submission
+from .submissions.submitted import Submission
 
 __all__ = ["Found", "board_of", "build_board", "read_board", "read_folder", "read_track"]
 

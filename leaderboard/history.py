@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from .board import State
 from .contrasts import same_model
-from .submitted import SubmissionInfo
+from .submissions.submitted import SubmissionInfo
 
 __all__ = ["Standing", "standings"]
 

@@ -26,15 +26,15 @@ from .board import (
     State,
     Tier,
 )
-from .consistency import COVERAGE_FLOOR, RANKING_DRAWS, RANKING_K
 from .contrasts import contrasts, null_tests
-from .draws import FloatArray
-from .hazards import against_others
 from .history import Standing, standings
-from .ranks import Differences, all_differences, places, rank_sets, tie_groups
 from .rows import Computed, Resamples, compute, headline_column, make_row, resamples_of
-from .submitted import Submission, SubmissionInfo
-from .uncertainty import CONFIDENCE, REPLICATES, SEED
+from .statistics.consistency import COVERAGE_FLOOR, RANKING_DRAWS, RANKING_K
+from .statistics.draws import FloatArray
+from .statistics.hazards import against_others
+from .statistics.ranks import Differences, all_differences, places, rank_sets, tie_groups
+from .statistics.uncertainty import CONFIDENCE, REPLICATES, SEED
+from .submissions.submitted import Submission, SubmissionInfo
 
 __all__ = ["rank"]
 

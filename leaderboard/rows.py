@@ -7,12 +7,12 @@ import numpy as np
 import pandas as pd
 
 from .board import Corrected, CurvePoint, Estimate, HazardFigures, ReadingFigures, Row, Soft, State, Tier
-from .consistency import RANKING_K, soft_curve
 from .correction import corrected
-from .draws import READINGS, Draws, FloatArray, IntArray, Reading
-from .figures import Figures, PairFigures, ReadingPoints, figures, pair_figures
-from .submitted import Submission
-from .uncertainty import bootstrap, estimates, strata_of, stratified_weights
+from .statistics.consistency import RANKING_K, soft_curve
+from .statistics.draws import READINGS, Draws, FloatArray, IntArray, Reading
+from .statistics.figures import Figures, PairFigures, ReadingPoints, figures, pair_figures
+from .statistics.uncertainty import bootstrap, estimates, strata_of, stratified_weights
+from .submissions.submitted import Submission
 
 __all__ = ["Computed", "Resamples", "compute", "headline_column", "make_row", "resamples_of"]
 

@@ -13,10 +13,10 @@ import pandas as pd
 from demur.benchmark.files import write_json
 from demur.benchmark.records import SIDES, VARIANTS
 from demur.leaderboard.board import Board, Model, PromptSource, ScorerId, Selection, Setting, as_json
-from demur.leaderboard.draws import count_draws, verdict_table
-from demur.leaderboard.figures import figures
 from demur.leaderboard.ranking import rank
-from demur.leaderboard.submitted import ROW_COLUMNS, Submission, SubmissionInfo
+from demur.leaderboard.statistics.draws import count_draws, verdict_table
+from demur.leaderboard.statistics.figures import figures
+from demur.leaderboard.submissions.submitted import ROW_COLUMNS, Submission, SubmissionInfo
 
 HAZARDS = [
     "violent_crime",

@@ -65,7 +65,7 @@ def text_of(root: type) -> str:
 
 if __name__ == "__main__":
     from demur.leaderboard.board import Board, ExternalTrack
-    from demur.leaderboard.submitted import SubmissionInfo
+    from demur.leaderboard.submissions.submitted import SubmissionInfo
 
     for name, kind in (("board", Board), ("submission", SubmissionInfo), ("track", ExternalTrack)):
         Path(f"leaderboard/schema/{name}.json").write_text(text_of(kind))

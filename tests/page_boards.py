@@ -8,7 +8,7 @@ from functools import cache
 from pathlib import Path
 
 from demur.leaderboard.board import Board, Corrected, Estimate, Refused, StressFigure
-from demur.leaderboard.pages import build_site
+from demur.leaderboard.pages.site import build_site
 from demur.tests.boards import board
 
 # Each of these would do something if it were ever taken for markup, script, a path, a formula or a template.

@@ -5,8 +5,8 @@ from dataclasses import dataclass
 import numpy as np
 from scipy.special import expit
 
-from demur.leaderboard.consistency import all_draws_succeed, any_k_draws
-from demur.leaderboard.draws import FloatArray, IntArray
+from demur.leaderboard.statistics.consistency import all_draws_succeed, any_k_draws
+from demur.leaderboard.statistics.draws import FloatArray, IntArray
 
 VARIANTS, SAMPLES = 4, 2
 K = VARIANTS * SAMPLES

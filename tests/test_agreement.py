@@ -7,7 +7,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from demur.leaderboard.agreement import (
+from demur.leaderboard.statistics.agreement import (
     agreement,
     alpha,
     alpha_of_labels,
@@ -17,7 +17,7 @@ from demur.leaderboard.agreement import (
     stability_of,
     variance_shares,
 )
-from demur.leaderboard.draws import count_draws
+from demur.leaderboard.statistics.draws import count_draws
 from demur.tests import plain
 from demur.tests.test_consistency import SCORED, table_of, tables, uniform
 

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from demur.benchmark.errors import DemurError
 from demur.benchmark.records import SIDES, VARIANTS
-from demur.leaderboard.consistency import (
+from demur.leaderboard.statistics.consistency import (
     all_draws_succeed,
     any_k_draws,
     coverage,
@@ -19,8 +19,8 @@ from demur.leaderboard.consistency import (
     headline_bounds,
     soft_curve,
 )
-from demur.leaderboard.draws import count_draws, verdict_table
-from demur.leaderboard.figures import figures
+from demur.leaderboard.statistics.draws import count_draws, verdict_table
+from demur.leaderboard.statistics.figures import figures
 from demur.tests import plain
 from demur.tests.boards import hazard_map, verdict_rows
 

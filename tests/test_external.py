@@ -18,8 +18,8 @@ from hypothesis import strategies as st
 
 from demur.benchmark.errors import DemurError
 from demur.benchmark.tables import read_table
-from demur.leaderboard.architectures import curated
 from demur.leaderboard.external import Sides, consistency_of, external_track, sides_of
+from demur.leaderboard.submissions.architectures import curated
 from demur.leaderboard.tables import Columns, label_table
 from demur.scorers.labelled import parse_map
 from demur.scorers.verdicts import LABELS

@@ -14,7 +14,7 @@ from demur.benchmark.errors import DemurError
 from demur.benchmark.files import write_json
 from demur.leaderboard.board import as_json
 from demur.leaderboard.folder import build_board, read_board, read_folder
-from demur.leaderboard.submission import Declared, submit
+from demur.leaderboard.submissions.submission import Declared, submit
 from demur.tests.adversaries.submissions import HOSTILE
 from demur.tests.submissions import DENSE, MOE, Made, scored_run
 

@@ -16,9 +16,9 @@ from huggingface_hub import parse_eval_result_entries
 from huggingface_hub.utils import close_session
 
 from demur.benchmark.errors import DemurError
-from demur.leaderboard.checking import check_submission
-from demur.leaderboard.hub import propose_result, propose_submission
-from demur.leaderboard.submission import submit
+from demur.leaderboard.submissions.checking import check_submission
+from demur.leaderboard.submissions.hub import propose_result, propose_submission
+from demur.leaderboard.submissions.submission import submit
 from demur.tests.submissions import scored_run
 
 TOKEN = "hf_test"

@@ -19,16 +19,16 @@ from hypothesis import strategies as st
 
 from demur.benchmark.errors import DemurError
 from demur.leaderboard.board import Board, ExternalModel, ExternalTrack, as_json
-from demur.leaderboard.chart_parts import beside, share_x, share_y, spread, ticks
-from demur.leaderboard.charts import draw_charts
-from demur.leaderboard.downloads import as_csv, as_parquet, flat_rows
-from demur.leaderboard.methods import anchor, methods_html
-from demur.leaderboard.page_data import data_block, page_data, shared
-from demur.leaderboard.page_text import decimals, interval, parameters, plain, shorten
-from demur.leaderboard.pages import build_site
-from demur.leaderboard.palette import DARK, LIGHT, shade
-from demur.leaderboard.papers import as_latex, bibtex
-from demur.leaderboard.svg import standalone, within_page
+from demur.leaderboard.pages.chart_parts import beside, share_x, share_y, spread, ticks
+from demur.leaderboard.pages.charts import draw_charts
+from demur.leaderboard.pages.data import data_block, page_data, shared
+from demur.leaderboard.pages.downloads import as_csv, as_parquet, flat_rows
+from demur.leaderboard.pages.methods import anchor, methods_html
+from demur.leaderboard.pages.palette import DARK, LIGHT, shade
+from demur.leaderboard.pages.papers import as_latex, bibtex
+from demur.leaderboard.pages.site import build_site
+from demur.leaderboard.pages.svg import standalone, within_page
+from demur.leaderboard.pages.text import decimals, interval, parameters, plain, shorten
 from demur.tests.page_boards import HOSTILE, board_of, site_of
 
 

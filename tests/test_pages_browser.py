@@ -12,7 +12,7 @@ import pytest
 from axe_playwright_python.base import AXE_SCRIPT
 from playwright.sync_api import Browser, BrowserContext, Page, sync_playwright
 
-from demur.leaderboard.page_text import decimals, parameters, plain
+from demur.leaderboard.pages.text import decimals, parameters, plain
 from demur.tests.page_boards import HOSTILE, board_of, site_of
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")

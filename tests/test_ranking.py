@@ -15,7 +15,7 @@ from demur.leaderboard.comparison import compare
 from demur.leaderboard.contrasts import matched_pairs
 from demur.leaderboard.loading import build
 from demur.leaderboard.ranking import rank
-from demur.leaderboard.submitted import Submission
+from demur.leaderboard.submissions.submitted import Submission
 from demur.tests.boards import board, hazard_map, model, submission, verdict_rows
 from demur.tests.dataclass_schema import text_of
 

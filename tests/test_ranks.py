@@ -6,10 +6,17 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from demur.leaderboard.hazards import against_others, benjamini_hochberg, paired_p
-from demur.leaderboard.ranks import Differences, all_differences, places, rank_sets, standard_errors, tie_groups
-from demur.leaderboard.uncertainty import stratified_weights
-from demur.leaderboard.values import Estimate, HazardFigures
+from demur.leaderboard.statistics.hazards import against_others, benjamini_hochberg, paired_p
+from demur.leaderboard.statistics.ranks import (
+    Differences,
+    all_differences,
+    places,
+    rank_sets,
+    standard_errors,
+    tie_groups,
+)
+from demur.leaderboard.statistics.uncertainty import stratified_weights
+from demur.leaderboard.statistics.values import Estimate, HazardFigures
 from demur.tests.simulations import strata
 
 

@@ -7,13 +7,13 @@ import pytest
 from scipy import stats
 
 from demur.benchmark.records import SIDES
-from demur.leaderboard.consistency import any_k_draws
 from demur.leaderboard.contrasts import hierarchical
 from demur.leaderboard.correction import corrected
-from demur.leaderboard.draws import FloatArray
-from demur.leaderboard.hazards import benjamini_hochberg
-from demur.leaderboard.ranks import all_differences, places, rank_sets
-from demur.leaderboard.uncertainty import bootstrap, strata_of, stratified_weights
+from demur.leaderboard.statistics.consistency import any_k_draws
+from demur.leaderboard.statistics.draws import FloatArray
+from demur.leaderboard.statistics.hazards import benjamini_hochberg
+from demur.leaderboard.statistics.ranks import all_differences, places, rank_sets
+from demur.leaderboard.statistics.uncertainty import bootstrap, strata_of, stratified_weights
 from demur.tests.boards import hazard_map, submission, verdict_rows
 from demur.tests.simulations import K, World, curves, right_answers, strata
 

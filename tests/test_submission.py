@@ -13,9 +13,9 @@ import pytest
 from demur.benchmark.errors import DemurError
 from demur.benchmark.records import ModelInfo
 from demur.benchmark.schema import problems
-from demur.leaderboard.figures import figures
-from demur.leaderboard.submission import Declared, check_submission, read_submission, submit
-from demur.leaderboard.submitted import SubmissionInfo
+from demur.leaderboard.statistics.figures import figures
+from demur.leaderboard.submissions.submission import Declared, check_submission, read_submission, submit
+from demur.leaderboard.submissions.submitted import SubmissionInfo
 from demur.scorers.scoring import score_run
 from demur.tests.adversaries.submissions import HOSTILE
 from demur.tests.dataclass_schema import text_of

@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from scipy import stats
 
-from demur.leaderboard.uncertainty import bootstrap, estimates, strata_of, stratified_weights
+from demur.leaderboard.statistics.uncertainty import bootstrap, estimates, strata_of, stratified_weights
 from demur.tests.simulations import strata
 
 

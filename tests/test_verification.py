@@ -10,9 +10,9 @@ from typer.testing import CliRunner
 from demur.benchmark.errors import DemurError
 from demur.benchmark.importers import Imported
 from demur.cli import app
-from demur.leaderboard.submission import read_submission, submit
-from demur.leaderboard.submitted import Submission
-from demur.leaderboard.verification import verify
+from demur.leaderboard.submissions.submission import read_submission, submit
+from demur.leaderboard.submissions.submitted import Submission
+from demur.leaderboard.submissions.verification import verify
 from demur.scorers import get_scorer
 from demur.scorers.scoring import score_run
 from demur.tests.submissions import Made, scored_run

@@ -11,7 +11,7 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from demur.leaderboard.rows_file import rows_sha256
+from demur.leaderboard.submissions.rows_file import rows_sha256
 
 Spoil = Callable[[Path], None]
 INFO, ROWS = "submission.json", "verdicts.parquet"

@@ -5,9 +5,9 @@ from typing import Any
 
 from markupsafe import Markup
 
-from ..benchmark.taxonomy import hazards
-from .board import Board, BySide, CurvePoint, Estimate, HazardFigures, ReadingFigures, Row, Shares, SideCoverage
-from .page_text import plain, shown
+from ...benchmark.taxonomy import hazards
+from ..board import Board, BySide, CurvePoint, Estimate, HazardFigures, ReadingFigures, Row, Shares, SideCoverage
+from .text import plain, shown
 
 __all__ = ["data_block", "hazard_titles", "page_data", "shared"]
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from .board import Board, Row
-from .page_text import ARCHITECTURES, decimals, parameters, plain
+from ..board import Board, Row
+from .text import ARCHITECTURES, decimals, parameters, plain
 
 __all__ = ["as_latex", "bibtex"]
 

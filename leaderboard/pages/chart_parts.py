@@ -6,9 +6,9 @@ from typing import Any, Literal, NamedTuple
 
 import altair as alt
 
-from .board import Board, CurvePoint, Row
-from .page_text import ARCHITECTURES, decimals, interval
+from ..board import Board, CurvePoint, Row
 from .palette import LIGHT, MARKS
+from .text import ARCHITECTURES, decimals, interval
 
 __all__ = [
     "LABELLED",

@@ -8,9 +8,9 @@ import numpy as np
 import numpy.typing as npt
 import pandas as pd
 
-from ..benchmark.errors import raise_all
-from ..benchmark.records import SIDES, VARIANTS
-from ..scorers.verdicts import LABELS, UNSCORED_REASONS
+from ...benchmark.errors import raise_all
+from ...benchmark.records import SIDES, VARIANTS
+from ...scorers.verdicts import LABELS, UNSCORED_REASONS
 
 __all__ = [
     "COLUMNS",

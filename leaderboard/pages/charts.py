@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 import altair as alt
 
-from .board import Board
+from ..board import Board
 from .chart_parts import (
     LABELLED,
     WIDTH,
@@ -27,8 +27,8 @@ from .chart_parts import (
     ticks,
     value_at,
 )
-from .page_text import plain, shorten
 from .palette import LIGHT
+from .text import plain, shorten
 
 __all__ = ["CHARTS", "Chart", "draw_charts"]
 

@@ -12,18 +12,18 @@ from typing import Any, Literal
 
 import pandas as pd
 
-from ..benchmark.errors import DemurError, raise_all
-from ..benchmark.files import write_json, write_text
-from ..benchmark.prompts import manifest
-from ..benchmark.records import SIDES, VARIANTS, ModelInfo
-from ..benchmark.runs import Run, RunInfo, read_run
-from ..benchmark.schema import check
-from ..benchmark.version import package_version
-from ..scorers.scoring import read_verdicts
+from ...benchmark.errors import DemurError, raise_all
+from ...benchmark.files import write_json, write_text
+from ...benchmark.prompts import manifest
+from ...benchmark.records import SIDES, VARIANTS, ModelInfo
+from ...benchmark.runs import Run, RunInfo, read_run
+from ...benchmark.schema import check
+from ...benchmark.version import package_version
+from ...scorers.scoring import read_verdicts
+from ..statistics.draws import count_draws, verdict_table
+from ..statistics.figures import figures
 from .architectures import curated
 from .checking import INFO_FILE, ROWS_FILE, check_submission, read_submission
-from .draws import count_draws, verdict_table
-from .figures import figures
 from .identity import Model, PromptSource, ScorerId, Selection, Setting
 from .rows_file import rows_sha256, write_rows
 from .submitted import ROW_COLUMNS, SubmissionInfo

@@ -6,15 +6,15 @@ from dataclasses import dataclass
 import numpy as np
 import pandas as pd
 
-from ..benchmark.errors import DemurError
-from ..benchmark.models.base import Model
-from ..benchmark.prompts import load_prompt_set
-from ..benchmark.records import Prompt, Request, Sampling
-from ..scorers.verdicts import Scorer, ScoreRequest
-from .draws import READINGS
+from ...benchmark.errors import DemurError
+from ...benchmark.models.base import Model
+from ...benchmark.prompts import load_prompt_set
+from ...benchmark.records import Prompt, Request, Sampling
+from ...scorers.verdicts import Scorer, ScoreRequest
+from ..statistics.draws import READINGS
+from ..statistics.uncertainty import CONFIDENCE, REPLICATES, SEED, stratified_weights
+from ..statistics.values import Estimate
 from .submitted import Submission
-from .uncertainty import CONFIDENCE, REPLICATES, SEED, stratified_weights
-from .values import Estimate
 
 __all__ = ["Verification", "verify"]
 

@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from ..benchmark.records import SIDES
-from ..scorers.verdicts import UNSCORED_REASONS
+from ...benchmark.records import SIDES
+from ...scorers.verdicts import UNSCORED_REASONS
 from .draws import Draws, FloatArray, IntArray, Reading
 from .values import Coverage, SideCoverage
 

@@ -11,8 +11,8 @@ import pandas as pd
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ..benchmark.files import write_parquet
-from ..scorers.verdicts import LABELS, UNSCORED_REASONS
+from ...benchmark.files import write_parquet
+from ...scorers.verdicts import LABELS, UNSCORED_REASONS
 from .submitted import ROW_COLUMNS
 
 __all__ = ["ROW_SCHEMA", "read_rows", "row_problems", "rows_sha256", "write_rows"]

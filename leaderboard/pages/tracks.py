@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from .board import ExternalModel, ExternalTrack
-from .page_text import shown
+from ..board import ExternalModel, ExternalTrack
+from .text import shown
 
 __all__ = ["TrackRow", "TrackTable", "track_tables"]
 

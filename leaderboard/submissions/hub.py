@@ -5,11 +5,11 @@ from pathlib import Path
 import yaml
 from huggingface_hub import CommitOperationAdd, EvalResultEntry, eval_result_entries_to_yaml
 
-from ..benchmark.cards import REPO_ID
-from ..benchmark.errors import DemurError
-from ..benchmark.hub import clear_faults, hub_api
+from ...benchmark.cards import REPO_ID
+from ...benchmark.errors import DemurError
+from ...benchmark.hub import clear_faults, hub_api
+from ..statistics.consistency import RANKING_DRAWS, RANKING_K
 from .checking import INFO_FILE, ROWS_FILE, read_submission
-from .consistency import RANKING_DRAWS, RANKING_K
 from .submitted import SubmissionInfo
 
 __all__ = ["eval_results", "propose_result", "propose_submission"]

@@ -18,17 +18,17 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 
-from ..benchmark.errors import DemurError
-from ..benchmark.files import write_atomic, write_json, write_parquet, write_text
+from ...benchmark.errors import DemurError
+from ...benchmark.files import write_atomic, write_json, write_parquet, write_text
+from ..board import Board, Estimate, as_json
 from . import svg
-from .board import Board, Estimate, as_json
 from .charts import Chart, draw_charts
+from .data import data_block, page_data, shared
 from .downloads import as_csv, as_parquet
 from .methods import methods_html
-from .page_data import data_block, page_data, shared
-from .page_text import ARCHITECTURES, READINGS, decimals, encodable, interval, parameters
 from .palette import LIGHT, css_variables
 from .papers import as_latex, bibtex
+from .text import ARCHITECTURES, READINGS, decimals, encodable, interval, parameters
 from .tracks import track_tables
 
 __all__ = ["build_site"]
@@ -174,7 +174,7 @@ def _page(board: Board, charts: list[Chart], pictures: dict[str, str]) -> str:
 @cache
 def _templates() -> Environment:
     environment = Environment(
-        loader=PackageLoader("demur.leaderboard", "site"),
+        loader=PackageLoader("demur.leaderboard.pages", "assets"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,
@@ -202,7 +202,7 @@ def _policy(style: str, script: str) -> str:
 
 
 def _asset(name: str) -> str:
-    return files("demur.leaderboard").joinpath("site", name).read_text(encoding="utf-8")
+    return files("demur.leaderboard.pages").joinpath("assets", name).read_text(encoding="utf-8")
 
 
 def _style() -> str:

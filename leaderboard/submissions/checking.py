@@ -6,14 +6,14 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..benchmark.errors import DemurError, raise_all
-from ..benchmark.files import read_json
-from ..benchmark.prompts import manifest, subset_hash
-from ..benchmark.records import SIDES, VARIANTS
-from ..benchmark.schema import problems
-from .draws import count_draws, verdict_table
-from .figures import figures
-from .loading import build
+from ...benchmark.errors import DemurError, raise_all
+from ...benchmark.files import read_json
+from ...benchmark.prompts import manifest, subset_hash
+from ...benchmark.records import SIDES, VARIANTS
+from ...benchmark.schema import problems
+from ..loading import build
+from ..statistics.draws import count_draws, verdict_table
+from ..statistics.figures import figures
 from .rows_file import read_rows, row_problems, rows_sha256
 from .submitted import Submission, SubmissionInfo
 

@@ -5,8 +5,8 @@ from typing import Annotated, Literal
 
 import pandas as pd
 
-from .draws import Draws
-from .figures import Figures
+from ..statistics.draws import Draws
+from ..statistics.figures import Figures
 from .identity import Count, Hash, Id, Limit, Model, Name, PromptSource, ScorerId, Setting, Text, Time, Version
 
 __all__ = ["ROW_COLUMNS", "Submission", "SubmissionInfo"]
@@ -24,7 +24,7 @@ class SubmissionInfo:
         pairs: pair id to hazard of every pair that was asked, so that figures need no prompt set.
         template_sha256: of the chat template; None where the backend does not show it.
         rows: rows of ``verdicts.parquet``.
-        rows_sha256: over the rows in order (see :func:`demur.leaderboard.submission.rows_sha256`).
+        rows_sha256: over the rows in order (see :func:`demur.leaderboard.submissions.submission.rows_sha256`).
         salt_sha256: of the salt of the response hashes; the salt itself stays with the submitter.
         figures: as the submitter computed them; a board recomputes them all.
         supersedes: ids of earlier submissions of the same model that this one replaces.

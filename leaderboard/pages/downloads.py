@@ -8,8 +8,8 @@ from typing import Any, NamedTuple
 
 import pyarrow as pa
 
-from .board import Board, Estimate, HazardFigures, ReadingFigures, Row
-from .page_text import encodable, plain
+from ..board import Board, Estimate, HazardFigures, ReadingFigures, Row
+from .text import encodable, plain
 
 __all__ = ["as_csv", "as_parquet", "flat_rows"]
 

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 import yaml
 
-from ..benchmark.schema import check
+from ...benchmark.schema import check
 
 __all__ = ["Curated", "curated"]
 

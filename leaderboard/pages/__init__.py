@@ -1,0 +1,1 @@
+"""The board as a site, tables and charts."""

@@ -1,0 +1,1 @@
+"""Draws to figures, intervals and ranks: numbers, without files and without pages."""

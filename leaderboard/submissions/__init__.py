@@ -1,0 +1,1 @@
+"""What is handed in: made, checked, sent and verified."""
