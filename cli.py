@@ -9,13 +9,14 @@ from rich.markup import escape
 
 from .benchmark.errors import DemurError
 from .cli_access import access_app
-from .cli_leaderboard import bench, cite, consistency, import_log, leaderboard, submit, verify
+from .cli_leaderboard import bench, cite, consistency, leaderboard
 from .cli_organisms import organism_app
 from .cli_prompts import prompts_app
 from .cli_quickstart import quickstart
 from .cli_run import check, merge, run
 from .cli_scorers import bench_scorer, label, score, scorers, validate_scorer
 from .cli_stress import stress
+from .cli_submit import import_log, submit, verify
 
 __all__ = ["app", "main"]
 

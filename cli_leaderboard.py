@@ -1,8 +1,7 @@
-"""Commands of the leaderboard: submit, verify, import, leaderboard build|compare|export, consistency, cite, bench."""
+"""Commands of the leaderboard: leaderboard build|compare|export, consistency, cite, bench."""
 
 import json
 from collections.abc import Mapping, Sequence
-from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -13,96 +12,18 @@ from rich.table import Column, Table
 __all__ = [
     "bench",
     "board_table",
+    "cell",
     "cite",
     "consistency",
-    "import_log",
     "leaderboard",
     "null_lines",
     "print_table",
-    "submit",
-    "verify",
 ]
 
 bench = typer.Typer(no_args_is_help=True, help="Measure how fast Demur is on this machine.")
 leaderboard = typer.Typer(no_args_is_help=True, help="Build a board from submissions, compare two, export tables.")
 
 MAP_HELP = "what their labels mean, THEIRS=OURS with OURS one of refused, partial, complied, unscored; commas between"
-
-
-class Architecture(StrEnum):
-    """Kinds of models."""
-
-    DENSE = "dense"
-    MOE = "moe"
-    UNDISCLOSED = "undisclosed"
-
-
-def submit(
-    run: Annotated[Path, typer.Argument(help="a finished and scored run folder")],
-    *,
-    to: Annotated[str, typer.Option(help="the folder that gets the submission, or hub:ORG/REPO for a pull request")],
-    scorer: Annotated[str | None, typer.Option(help="whose verdicts, where several scorers judged the run")] = None,
-    maker: Annotated[
-        str | None, typer.Option(help="who made the model; else the part of its id before the slash")
-    ] = None,
-    base_model: Annotated[str | None, typer.Option(help="id of the model that it was made from")] = None,
-    upcycled_from: Annotated[
-        str | None, typer.Option(help="id of the dense model that it is an exact upcycling of")
-    ] = None,
-    formerly: Annotated[list[str] | None, typer.Option(help="an id that it was submitted under before")] = None,
-    architecture: Annotated[Architecture | None, typer.Option(help="where the run does not tell")] = None,
-    total_parameters: Annotated[int | None, typer.Option(min=1)] = None,
-    active_parameters: Annotated[int | None, typer.Option(min=1, help="used per token")] = None,
-    experts: Annotated[int | None, typer.Option(min=0, help="routed experts in a layer")] = None,
-    experts_per_token: Annotated[int | None, typer.Option(min=0)] = None,
-    supersedes: Annotated[list[str] | None, typer.Option(help="id of an earlier submission that this replaces")] = None,
-    contact: Annotated[str, typer.Option(help="how to reach you; public")] = "",
-    notes: Annotated[str, typer.Option(help="what a reader should know; public")] = "",
-    model_repo: Annotated[
-        str | None, typer.Option(help="with hub: also propose the result to this model repository")
-    ] = None,
-) -> None:
-    """Make a submission of a scored run: figures and row-level verdicts, no response texts."""
-    from .leaderboard.submissions.hub import propose_result, propose_submission
-    from .leaderboard.submissions.submission import Declared, read_submission
-    from .leaderboard.submissions.submission import submit as make
-
-    repository = to.removeprefix("hub:") if to.startswith("hub:") else None
-    if model_repo is not None and repository is None:
-        raise typer.BadParameter("--model-repo needs --to hub:ORG/REPO")
-    declared = Declared(
-        maker=maker,
-        base_model=base_model,
-        upcycled_from=upcycled_from,
-        formerly=tuple(formerly or ()),
-        architecture=None if architecture is None else architecture.value,
-        total_parameters=total_parameters,
-        active_parameters=active_parameters,
-        experts=experts,
-        experts_per_token=experts_per_token,
-    )
-    folder = run / "submissions" if repository is not None else Path(to)
-    place = make(
-        run, folder, scorer=scorer, declared=declared, supersedes=supersedes or [], contact=contact, notes=notes
-    )
-    info = read_submission(place).info
-    console = Console(soft_wrap=True)
-    figures = info.figures.refused
-    headline = figures.curve[3] if len(figures.curve) > 3 else None
-    console.print(
-        f"C@4 {_cell(headline)}, refusal rate {_cell(figures.refusal_rate)}, "
-        f"over-refusal rate {_cell(figures.over_refusal_rate)}, {info.rows} verdicts of {info.scorer.name}"
-    )
-    console.print(f"The submission is in {place}", highlight=False)
-    if repository is None:
-        console.print(f"Next: demur leaderboard build {to} --out site/", highlight=False)
-        return
-    request = propose_submission(place, repository)
-    console.print(f"Pull request: {request}", highlight=False)
-    if model_repo is not None:
-        result = propose_result(place, model_repo, source_url=request)
-        console.print(f"Pull request on the model's repository: {result}", highlight=False)
-    console.print("Next: the maintainer reviews it there.")
 
 
 @leaderboard.command()
@@ -147,13 +68,11 @@ def compare(
     console = Console(soft_wrap=True)
     table = Table("figure", one.info.model.id, other.info.model.id, "difference", "95 % interval")
     for name, (a, b, gap) in found.figures.items():
-        table.add_row(
-            name.replace("_", " "), _cell(a), _cell(b), _cell(gap.value), f"{_cell(gap.low)} to {_cell(gap.high)}"
-        )
+        table.add_row(name.replace("_", " "), cell(a), cell(b), cell(gap.value), f"{cell(gap.low)} to {cell(gap.high)}")
     console.print(table)
     hazards = Table("hazard", "difference of C@4", "p", "q (Benjamini-Hochberg)")
     for hazard, test in found.hazards.items():
-        hazards.add_row(hazard, _cell(test.difference), _cell(test.p), _cell(test.q))
+        hazards.add_row(hazard, cell(test.difference), cell(test.p), cell(test.q))
     console.print(hazards)
     if found.agreement is not None:
         console.print(f"{found.agreement:.1%} of the verdicts are the same.")
@@ -251,54 +170,6 @@ def consistency(
         console.print(f"The track is in {out}. Next: demur leaderboard build SUBMISSIONS --external {out} --out site/")
 
 
-def verify(
-    submission: Annotated[Path, typer.Argument(help="a submission folder")],
-    *,
-    model: Annotated[str, typer.Option(help="the model that it names, as for `demur run`")],
-    share: Annotated[float, typer.Option(min=0.0, max=1.0, help="of its prompts, chosen at random")] = 0.05,
-    seed: Annotated[int, typer.Option(min=0, help="another seed chooses other prompts")] = 0,
-) -> None:
-    """Ask a random part of a submission's prompts again, greedily, and compare the verdicts."""
-    from .benchmark.models import load_model
-    from .leaderboard.submissions.submission import read_submission
-    from .leaderboard.submissions.verification import verify as verify_submission
-    from .scorers import get_scorer
-
-    read = read_submission(submission)
-    console = Console(soft_wrap=True)
-    with console.status("asking again"):
-        scorer = get_scorer(read.info.scorer.name)
-        found = verify_submission(read, load_model(model), scorer, share=share, seed=seed)
-    one = found.agreement
-    console.print(
-        f"{found.scored} of {found.prompts} prompts compared: agreement {_cell(one.value)}, "
-        f"95 % interval {_cell(one.low)} to {_cell(one.high)}; the submission with itself {_cell(found.own_agreement)}"
-    )
-    if found.consistent:
-        console.print(f'It agrees. Next: "{read.info.id}": "verified" under tiers in notices.json of the submissions.')
-    else:
-        console.print("It does not agree as well as the submission does with itself. Next: ask its submitter.")
-
-
-def import_log(
-    log: Annotated[Path, typer.Argument(help="an Inspect .eval log, or lm-eval's samples_*.jsonl")],
-    *,
-    out: Annotated[Path, typer.Option(help="the replay file (.jsonl) to write")],
-) -> None:
-    """Take over responses that another evaluation tool has collected.
-
-    The tool must have been given Demur's prompts with their ids: as sample ids in Inspect, as `id` or `prompt_id` of
-    the documents in lm-evaluation-harness. Its own scores are not read.
-    """
-    from .benchmark.importers import import_responses
-
-    count, model = import_responses(log, out)
-    console = Console(soft_wrap=True)
-    console.print(f"{count} responses{f' of {model}' if model else ''} are in {out}", highlight=False)
-    name = model or "NAME"
-    console.print(f"Next: demur run replay:{out} --model-id {name} --out runs/x", highlight=False, markup=False)
-
-
 @bench.command("leaderboard")
 def bench_leaderboard(
     *,
@@ -354,9 +225,9 @@ def board_table(board: Any) -> Table:
             continue
         low, high = row.rank_set
         place = f"{row.rank}" if low == high else f"{row.rank} ({low}–{high})"
-        rates = [_cell(figure.value) for figure in (row.refused.refusal_rate, row.refused.over_refusal_rate)]
-        span = f"{_cell(row.headline.low)} to {_cell(row.headline.high)}"
-        table.add_row(place, row.model.id, row.model.architecture, _cell(row.headline.value), span, *rates)
+        rates = [cell(figure.value) for figure in (row.refused.refusal_rate, row.refused.over_refusal_rate)]
+        span = f"{cell(row.headline.low)} to {cell(row.headline.high)}"
+        table.add_row(place, row.model.id, row.model.architecture, cell(row.headline.value), span, *rates)
     return table
 
 
@@ -367,11 +238,12 @@ def _consistency_table(models: Sequence[Mapping[str, Any]], groups: Sequence[str
     table = Table("model", *(key.replace("_", " ") for key in keys), *(f"refusal {group}" for group in shown))
     for model in models:
         by_group = [model["groups"].get(group, {}).get("refusal_rate") for group in shown]
-        table.add_row(str(model["model"]), *(_cell(value) for value in [*(model[key] for key in keys), *by_group]))
+        table.add_row(str(model["model"]), *(cell(value) for value in [*(model[key] for key in keys), *by_group]))
     return table
 
 
-def _cell(value: object) -> str:
+def cell(value: object) -> str:
+    """A value of a table."""
     if value is None:
         return "–"
     return f"{value:.3f}" if isinstance(value, float) else str(value)

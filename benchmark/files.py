@@ -19,8 +19,11 @@ __all__ = ["read_json", "read_parquet", "write_atomic", "write_json", "write_par
 
 
 @contextmanager
-def write_atomic(path: Path) -> Iterator[Path]:
-    """Give a temporary path beside ``path``; on success it is synced and renamed to ``path``, else removed."""
+def write_atomic(path: Path, mode: int = 0o666) -> Iterator[Path]:
+    """Give a temporary path beside ``path``; on success it is synced and renamed to ``path``, else removed.
+
+    ``mode`` is what the file gets, less what the umask takes away.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     os.close(handle)
@@ -31,7 +34,7 @@ def write_atomic(path: Path) -> Iterator[Path]:
             os.fsync(written.fileno())
         umask = os.umask(0)
         os.umask(umask)
-        temporary.chmod(0o666 & ~umask)
+        temporary.chmod(mode & ~umask)
         temporary.replace(path)
     except OSError as fault:
         raise DemurError(

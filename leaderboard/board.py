@@ -1,6 +1,6 @@
 """The shape of a board: everything that a page, a table or a paper shows, and nothing that they compute."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from .statistics.values import (
@@ -18,7 +18,9 @@ from .statistics.values import (
     Soft,
     Stability,
 )
+from .stress import StressReport
 from .submissions.identity import Architecture, Model, PromptSource, ScorerId, Selection, Setting
+from .submissions.submitted import Rescored
 
 __all__ = [
     "AgainstOthers",
@@ -43,6 +45,7 @@ __all__ = [
     "ReadingFigures",
     "Reference",
     "Refused",
+    "Rescored",
     "Resolution",
     "Row",
     "ScorerId",
@@ -53,22 +56,13 @@ __all__ = [
     "Soft",
     "Stability",
     "State",
-    "StressFigure",
+    "StressReport",
     "Tier",
     "as_json",
 ]
 
 State = Literal["ranked", "listed", "apart", "superseded", "withdrawn"]
 Tier = Literal["self-reported", "rescored", "verified"]
-
-
-@dataclass(frozen=True, slots=True)
-class StressFigure:
-    """One figure of the steering stress test; ``what`` says in one sentence what it means."""
-
-    name: str
-    what: str
-    estimate: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,7 +78,8 @@ class Row:
         rank_set: first and last place of the simultaneous confidence set.
         tie_group: 1-based; the members cannot be told apart from the group's best.
         headline: C@4 in the default reading.
-        stress: figures of the steering stress test; empty where it was not run.
+        stress: the steering stress test; None where none is attached.
+        rescored: where the maintainers judged the responses again: the figures are then those of their verdicts.
     """
 
     id: str
@@ -109,7 +104,8 @@ class Row:
     stability: Stability
     coverage: Coverage
     hazards: list[HazardFigures]
-    stress: list[StressFigure] = field(default_factory=list)
+    stress: StressReport | None = None
+    rescored: Rescored | None = None
 
 
 @dataclass(frozen=True, slots=True)

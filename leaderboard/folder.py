@@ -1,8 +1,8 @@
 """A folder of submissions, as a board is built from it, and boards as files.
 
-Beside the submissions' own folders there may be ``notices.json`` (tiers and withdrawals: what the maintainer says,
-never the submitter) and ``human/<submission id>.csv`` (human labels of a random part of its rows: prompt_id, sample,
-label).
+Beside the submissions' own folders there may be ``notices.json`` (tiers, rescoring and withdrawals: what the maintainer
+says, never the submitter), ``rescored/<submission id>.parquet`` (the maintainer's verdicts on the submitter's
+responses) and ``human/<submission id>.csv`` (human labels of a random part of its rows: prompt_id, sample, label).
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,11 +19,12 @@ from .board import Board, ExternalTrack, Refused, Tier
 from .loading import build
 from .ranking import rank
 from .submissions.checking import open_submission
+from .submissions.rescoring import RESCORED, read_notices, with_rescored
 from .submissions.submitted import Submission
 
 __all__ = ["Found", "board_of", "build_board", "read_board", "read_folder", "read_track"]
 
-NOTICES, HUMAN = "notices.json", "human"
+HUMAN = "human"
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,7 +60,7 @@ def read_folder(path: Path | str) -> Found:
         raise DemurError(f"{folder}: no such folder", "give the folder that holds the submissions")
     submissions: list[Submission] = []
     refused: list[Refused] = []
-    for place in sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name != HUMAN):
+    for place in sorted(entry for entry in folder.iterdir() if entry.is_dir() and entry.name not in (HUMAN, RESCORED)):
         if place.name.startswith("."):
             continue
         submission, faults = open_submission(place)
@@ -68,16 +69,24 @@ def read_folder(path: Path | str) -> Found:
         else:
             submissions.append(submission)
     kept, copies = _without_copies(submissions)
-    notices = _notices(folder / NOTICES)
+    notices = read_notices(folder)
     human = {file.stem: _human(file) for file in sorted((folder / HUMAN).glob("*.csv"))}
     known = {one.info.id for one in submissions} | {one.name for one in refused}
-    strange = sorted((set(human) | set(notices.get("tiers", {})) | set(notices.get("withdrawn", {}))) - known)
+    strange = sorted({*human, *(name for kind in notices.values() for name in kind)} - known)
     raise_all(str(folder), (f"a notice or human labels name {name!r}, which is not here" for name in strange))
+    again = notices.get("rescored", {})
+    tiers: dict[str, Tier] = notices.get("tiers", {})  # type: ignore[assignment]  # the schema holds the vocabulary
+    unproven = sorted(name for name, tier in tiers.items() if tier == "rescored" and name not in again)
+    raise_all(
+        str(folder),
+        (f"{name} has the tier rescored, but was not rescored here" for name in unproven),
+        "judge its responses again: `demur verify SUBMISSION --responses …` writes the notice",
+    )
     return Found(
-        submissions=kept,
+        submissions=[with_rescored(folder, one, again[one.info.id]) if one.info.id in again else one for one in kept],
         refused=refused + copies,
-        tiers=notices.get("tiers", {}),  # type: ignore[arg-type]  # the schema holds the vocabulary
-        withdrawn=notices.get("withdrawn", {}),
+        tiers=tiers,
+        withdrawn=notices.get("withdrawn", {}),  # type: ignore[arg-type]  # the same
         human=human,
     )
 
@@ -91,14 +100,6 @@ def _without_copies(submissions: Sequence[Submission]) -> tuple[list[Submission]
             why = f"its rows, salted hashes included, are those of {first.info.id}: one is a copy of the other"
             copies.append(Refused(one.info.id, [why]))
     return sorted(kept.values(), key=lambda one: one.info.id), copies
-
-
-def _notices(path: Path) -> dict[str, dict[str, str]]:
-    if not path.is_file():
-        return {}
-    value: dict[str, dict[str, str]] = read_json(path)
-    check(value, "demur.leaderboard", "notices", str(path))
-    return value
 
 
 def _human(path: Path) -> pd.DataFrame:

@@ -13,9 +13,12 @@ __all__ = ["build"]
 
 
 def build(kind: type[T], value: Mapping[str, Any]) -> T:
-    """Make a record, and the records inside it, from decoded JSON that is known to fit its schema."""
+    """Make a record, and the records inside it, from decoded JSON that is known to fit its schema.
+
+    A field that the JSON lacks takes its default: files of earlier releases have no fields that came later.
+    """
     hints = _hints(typing.cast(Hashable, kind))
-    return kind(**{name: _of(hint, value[name]) for name, hint in hints.items()})
+    return kind(**{name: _of(hint, value[name]) for name, hint in hints.items() if name in value})
 
 
 @cache

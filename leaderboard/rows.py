@@ -12,6 +12,7 @@ from .statistics.consistency import RANKING_K, soft_curve
 from .statistics.draws import READINGS, Draws, FloatArray, IntArray, Reading
 from .statistics.figures import Figures, PairFigures, ReadingPoints, figures, pair_figures
 from .statistics.uncertainty import bootstrap, estimates, strata_of, stratified_weights
+from .stress import stress_report
 from .submissions.submitted import Submission
 
 __all__ = ["Computed", "Resamples", "compute", "headline_column", "make_row", "resamples_of"]
@@ -148,6 +149,8 @@ def make_row(
         stability=points.stability,
         coverage=points.coverage,
         hazards=computed.hazards if hazards is None else hazards,
+        stress=None if computed.submission.stress is None else stress_report(computed.submission.stress),
+        rescored=computed.submission.rescored,
     )
 
 

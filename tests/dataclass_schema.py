@@ -13,6 +13,12 @@ from typing import Any
 SIMPLE = {int: "integer", float: "number", str: "string", bool: "boolean", type(None): "null"}
 
 
+def optional(kind: type, name: str) -> bool:
+    """A field with a default may be missing: it came after the first files were written."""
+    field = next(field for field in dataclasses.fields(kind) if field.name == name)
+    return field.default is not dataclasses.MISSING or field.default_factory is not dataclasses.MISSING
+
+
 def schema_of(root: type) -> dict[str, Any]:
     definitions: dict[str, Any] = {}
 
@@ -46,7 +52,7 @@ def schema_of(root: type) -> dict[str, Any]:
             "description": kind.__doc__.strip().split("\n")[0],
             "type": "object",
             "additionalProperties": False,
-            "required": list(hints),
+            "required": [name for name in hints if not optional(kind, name)],
             "properties": {name: of(hint) for name, hint in hints.items()},
         }
 

@@ -7,9 +7,11 @@ from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
-from demur.leaderboard.board import Board, Corrected, Estimate, Refused, StressFigure
+from demur.leaderboard.board import Board, Corrected, Estimate, Refused, Rescored
 from demur.leaderboard.pages.site import build_site
+from demur.leaderboard.stress import stress_report
 from demur.tests.boards import board
+from demur.tests.stress_results import stress_result
 
 # Each of these would do something if it were ever taken for markup, script, a path, a formula or a template.
 HOSTILE = [
@@ -72,9 +74,12 @@ def with_everything() -> Board:
     plain = board(4, replicates=200)
     estimate = Estimate(0.42, 0.31, 0.53, 0.3, 0.54)
     rate = plain.rows[0].refused.refusal_rate
+    own = plain.rows[0].scorer
     first = replace(
         plain.rows[0],
-        stress=[StressFigure("dose_50", "Dose at which refusal has fallen by half.", estimate)],
+        stress=stress_report(stress_result(experts=8)),
+        tier="rescored",
+        rescored=Rescored(own, replace(own, version="0.9.0"), "2026-01-01T00:00:00Z", 640, 631),
         corrected=Corrected("prediction_powered", 200, rate, estimate, rate, estimate),
         notes="Run twice.\nSame figures.",
     )

@@ -6,12 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-import typer
 from typer.testing import CliRunner
 
-from demur import cli_leaderboard
 from demur.benchmark.errors import DemurError
 from demur.benchmark.files import write_json
+from demur.cli import app
 from demur.leaderboard.board import as_json
 from demur.leaderboard.folder import build_board, read_board, read_folder
 from demur.leaderboard.submissions.submission import Declared, submit
@@ -109,10 +108,6 @@ def test_boards_as_files(submissions: Path, tmp_path: Path) -> None:
 
 
 def command(*arguments: object) -> str:
-    app = typer.Typer()
-    for name in ("submit", "consistency", "cite"):
-        app.command(name)(getattr(cli_leaderboard, name))
-    app.add_typer(cli_leaderboard.leaderboard, name="leaderboard")
     done = runner.invoke(app, [str(argument) for argument in arguments], env={"COLUMNS": "200"}, catch_exceptions=False)
     assert done.exit_code == 0, done.output
     return done.output

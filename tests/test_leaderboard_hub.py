@@ -2,6 +2,7 @@
 
 import base64
 import json
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -14,15 +15,23 @@ import pytest
 import yaml
 from huggingface_hub import parse_eval_result_entries
 from huggingface_hub.utils import close_session
+from typer.testing import CliRunner
 
+from demur.benchmark.access import new_identity
 from demur.benchmark.errors import DemurError
+from demur.cli import app
 from demur.leaderboard.submissions.checking import check_submission
-from demur.leaderboard.submissions.hub import propose_result, propose_submission
+from demur.leaderboard.submissions.hub import fetch_responses, propose_responses, propose_result, propose_submission
 from demur.leaderboard.submissions.submission import submit
 from demur.tests.submissions import scored_run
 
 TOKEN = "hf_test"
-KNOWN = ("/api/datasets/org/submissions", "/api/models/maker/small")
+KNOWN = (
+    "/api/datasets/org/submissions",
+    "/api/datasets/org/private",
+    "/api/datasets/org/gated",
+    "/api/models/maker/small",
+)
 
 
 class Handler(BaseHTTPRequestHandler):
@@ -34,9 +43,11 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments: object) -> None:
         pass
 
-    def answer(self, status: int, value: dict[str, Any]) -> None:
-        body = json.dumps(value).encode()
+    def answer(self, status: int, value: dict[str, Any], code: str = "") -> None:
+        body = json.dumps(value).encode() if self.command != "HEAD" else b""
         self.send_response(status)
+        if code:
+            self.send_header("X-Error-Code", code)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
@@ -51,6 +62,30 @@ class Handler(BaseHTTPRequestHandler):
             self.rfile.readline()
         self.rfile.readline()
         return body
+
+    def do_HEAD(self) -> None:
+        self.do_GET()
+
+    def do_GET(self) -> None:
+        path = urlsplit(self.path).path
+        if self.headers.get("Authorization") != f"Bearer {TOKEN}":
+            return self.answer(401, {"error": "Invalid credentials"})
+        repo = next((known for known in KNOWN if path.startswith(known)), None)
+        if repo is not None:
+            name = repo.rsplit("/", 1)[-1]
+            about = {"id": f"org/{name}", "private": name == "private", "gated": name == "gated" and "manual"}
+            return self.answer(200, {**about, "sha": "a" * 40, "siblings": []})
+        place, _, name = path.partition("/resolve/main/")
+        content = self.taken.get(f"/api{place}", {}).get(name)
+        if content is None:
+            return self.answer(404, {"error": "Entry not found"}, code="EntryNotFound")
+        self.send_response(200)
+        for header, value in (("ETag", '"b"'), ("X-Repo-Commit", "a" * 40), ("Content-Length", str(len(content)))):
+            self.send_header(header, value)
+        self.end_headers()
+        if self.command == "GET":
+            self.wfile.write(content)
+        return None
 
     def do_POST(self) -> None:
         where, body = urlsplit(self.path), self.content()
@@ -144,3 +179,45 @@ def test_what_cannot_be_proposed(
     with pytest.raises(DemurError, match="does not accept the token"):
         propose_submission(whole, "org/submissions")
     assert taken == {}
+
+
+@pytest.mark.parametrize("name", ["private", "gated"])
+def test_sealed_responses_go_to_a_private_repository_and_come_back(
+    name: str, taken: dict[str, dict[str, bytes]], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def demur(*arguments: object) -> str:
+        said = CliRunner().invoke(app, [str(argument) for argument in arguments], catch_exceptions=False)
+        assert said.exit_code == 0, said.output
+        return said.output.replace("\n", " ")
+
+    monkeypatch.setenv("DEMUR_IDENTITY", str(tmp_path / "key"))
+    key = new_identity(tmp_path / "key")
+    run = scored_run(tmp_path / "run")
+    repo = f"hub:org/{name}"
+    said = demur("submit", run, "--to", "hub:org/submissions", "--with-responses", repo, "--recipient", key)
+    assert f"/datasets/org/{name}/discussions/3" in said
+    assert "/datasets/org/submissions/discussions/3" in said
+    (place,) = (run / "submissions").iterdir()
+    assert list(taken[f"/api/datasets/org/{name}"]) == [f"{place.name}.age"]
+    assert set(taken["/api/datasets/org/submissions"]) == {
+        f"{place.name}/submission.json",
+        f"{place.name}/verdicts.parquet",
+    }
+    assert all(b"help with that" not in content for files in taken.values() for content in files.values())
+    # The maintainer has merged both: the submission lies in a folder, the responses in the private repository.
+    shutil.copytree(place, tmp_path / "board" / place.name)
+    assert "160 responses judged by lexicon" in demur("verify", tmp_path / "board" / place.name, "--responses", repo)
+    assert json.loads((tmp_path / "board" / "notices.json").read_text())["tiers"] == {place.name: "rescored"}
+
+
+def test_responses_never_go_where_everybody_can_read(
+    whole: Path, taken: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with pytest.raises(DemurError, match="everybody can read it"):
+        propose_responses(b"sealed", whole.name, "org/submissions")
+    assert taken == {}
+    with pytest.raises(DemurError, match=r"has no .*\.age on its main branch"):
+        fetch_responses(whole.name, "org/private")
+    monkeypatch.setenv("HF_TOKEN", "wrong")
+    with pytest.raises(DemurError, match="does not accept the token"):
+        fetch_responses(whole.name, "org/private")

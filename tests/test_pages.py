@@ -291,9 +291,15 @@ def test_tracks_of_others_stand_apart(tmp_path):
 
 def test_the_stress_test_and_corrections_reach_the_data():
     rows = page_data(board_of("everything"))["rows"]
-    assert rows[0]["stress"] == [["dose_50", "Dose at which refusal has fallen by half.", 0.42, 0.31, 0.53]]
+    stress = rows[0]["stress"]
+    assert stress["rates"] == [0.95, 0.1]
+    assert [one[0] for one in stress["systems"]] == ["S1", "S2", "S4", "S5"]
+    assert stress["systems"][0][2][:2] == [["answered", 0.8, 0.75, 0.85], ["dose_50", 0.6, 0.55, 0.65]]
+    assert stress["systems"][1][1].startswith("control failed")
+    assert stress["systems"][1][2] == []
+    assert rows[0]["rescored"] == [631, 640, "lexicon", "0.9.0"]
     assert rows[0]["corrected"]["labelled"] == 200
-    assert rows[1]["stress"] == []
+    assert rows[1]["stress"] is None
     assert rows[1]["corrected"] is None
 
 

@@ -7,6 +7,7 @@ from markupsafe import Markup
 
 from ...benchmark.taxonomy import hazards
 from ..board import Board, BySide, CurvePoint, Estimate, HazardFigures, ReadingFigures, Row, Shares, SideCoverage
+from ..stress import StressFigure, StressReport
 from .text import plain, shown
 
 __all__ = ["data_block", "hazard_titles", "page_data", "shared"]
@@ -103,8 +104,41 @@ def _row(row: Row, order: list[str], k: int) -> dict[str, Any]:
         "stability": [row.stability.prompts, *map(shown, _stability(row))],
         "coverage": {"harmful": _covered(row.coverage.harmful), "benign": _covered(row.coverage.benign)},
         "hazards": [_hazard(by_hazard.get(hazard)) for hazard in order],
-        "stress": [[figure.name, figure.what, *_estimate(figure.estimate)] for figure in row.stress],
+        "stress": _stress(row.stress),
+        "rescored": [row.rescored.same, row.rescored.rows, row.rescored.submitted.name, row.rescored.submitted.version]
+        if row.rescored
+        else None,
     }
+
+
+def _stress(report: StressReport | None) -> dict[str, Any] | None:
+    """Two numbers after the point are enough here: the figures rest on a few dozen pairs."""
+    if report is None:
+        return None
+    return {
+        "about": [plain(report.judge), plain(report.budget), report.pairs, plain(report.package_version)],
+        "rates": [shown(report.refusal_rate), shown(report.over_refusal_rate)],
+        "systems": [
+            [
+                one.system,
+                plain(one.reason),
+                [_stress_figure(figure) for figure in one.figures],
+                [[plain(control.arm), *_short(control.answered)] for control in one.controls],
+                [[shown(point.dose), *_short(point.refusal_rate)] for point in one.curve],
+            ]
+            for one in report.systems
+        ],
+        "figures": [_stress_figure(figure) for figure in report.figures],
+    }
+
+
+def _stress_figure(figure: StressFigure) -> list[Any]:
+    reason = [plain(figure.reason)] if figure.reason else []
+    return [figure.name, *_short(figure.estimate), *reason]
+
+
+def _short(value: Estimate) -> list[float | None]:
+    return [None if number is None else round(number, 3) + 0.0 for number in (value.value, value.low, value.high)]
 
 
 def _reading(figures: ReadingFigures, k: int) -> dict[str, Any]:

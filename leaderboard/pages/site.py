@@ -33,7 +33,7 @@ from .tracks import track_tables
 
 __all__ = ["build_site"]
 
-SCRIPTS = ("base.js", "tables.js", "draw.js", "model.js", "compare.js", "main.js")
+SCRIPTS = ("base.js", "tables.js", "draw.js", "stress.js", "model.js", "compare.js", "main.js")
 FILES = {
     "downloads/board.csv": "Every row with all figures and intervals; one line a submission.",
     "downloads/board.json": "The board as the programs exchange it (JSON Schema in the package: board.json).",
@@ -42,6 +42,7 @@ FILES = {
     "downloads/demur.bib": "BibTeX of the benchmark, of this board and of the scorer.",
 }
 _TALL = 600
+_SHOWN = ("ranked", "listed", "apart")
 _ICON = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 32 32"><rect width="32" height="32" rx="5" fill="#1c1b19"/>'
     '<path d="M7 10h18M7 16h18M7 22h18" stroke="#5b5852" stroke-width="2"/>'
@@ -154,6 +155,7 @@ def _page(board: Board, charts: list[Chart], pictures: dict[str, str]) -> str:
             listed=states.get("listed", []),
             apart=states.get("apart", []),
             past=states.get("superseded", []) + states.get("withdrawn", []),
+            stressed=[_named(row) for row in data["rows"] if row["stress"] and row["state"] in _SHOWN],
             by_id={row["id"]: row for row in data["rows"]},
             data_hazards=data["hazards"],
             figures=[_inline(chart, pictures[chart.name], board) for chart in charts if chart.inline],
@@ -243,16 +245,26 @@ def _facts(board: Board) -> str:
 
 def _views(board: Board) -> list[tuple[str, str]]:
     others = [("others", "Others' labels")] if board.external else []
+    stressed = any(row.stress is not None and row.state in _SHOWN for row in board.rows)
     return [
         ("ranking", "Ranking"),
         ("charts", "Charts"),
         ("architectures", "MoE against dense"),
         ("hazards", "Hazards"),
+        *([("stress", "Stress test")] if stressed else []),
         ("compare", "Compare"),
         *others,
         ("methods", "Methods"),
         ("downloads", "Downloads"),
     ]
+
+
+def _named(row: dict[str, Any]) -> dict[str, Any]:
+    """A row of the page's data with the figures of its stress test by name."""
+    found = {figure[0]: figure for figure in row["stress"]["figures"]}
+    for system, _reason, figures, _controls, _curve in row["stress"]["systems"]:
+        found |= {f"{system} {figure[0]}": figure for figure in figures}
+    return {**row, "stress": {**row["stress"], "by_name": found}}
 
 
 def _lowest_coverage(row: dict[str, Any]) -> float | None:

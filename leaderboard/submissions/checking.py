@@ -15,6 +15,7 @@ from ..loading import build
 from ..statistics.draws import count_draws, verdict_table
 from ..statistics.figures import figures
 from .rows_file import read_rows, row_problems, rows_sha256
+from .stress import STRESS_FILE, read_stress
 from .submitted import Submission, SubmissionInfo
 
 __all__ = ["INFO_FILE", "ROWS_FILE", "check_submission", "open_submission", "read_submission"]
@@ -63,13 +64,16 @@ def open_submission(path: Path | str) -> tuple[Submission | None, list[str]]:
     found = [f"{ROWS_FILE}: {fault}" for fault in row_problems(rows, prompt_ids, info.setting.samples)]
     if found:
         return None, found
+    stress: dict[str, Any] | None = None
+    if info.stress_sha256 is not None:
+        stress, found = read_stress(folder / STRESS_FILE, info.model, info.stress_sha256)
     draws = count_draws(verdict_table(rows, info.pairs))
     if rows_sha256(rows) != info.rows_sha256:
         found.append(f"{ROWS_FILE}: its rows are not those whose hash {INFO_FILE} states")
     found += [
         f"{INFO_FILE}: {fault}" for fault in _differences(asdict(info.figures), asdict(figures(draws)), "figures")
     ]
-    return Submission(info, rows, draws), found
+    return Submission(info, rows, draws, stress), found
 
 
 def _folder_problems(folder: Path) -> Iterator[str]:
@@ -82,7 +86,7 @@ def _folder_problems(folder: Path) -> Iterator[str]:
             yield f"{name} is missing"
         elif (folder / name).is_symlink() or not (folder / name).is_file():
             yield f"{name} is not a plain file"
-    for name in sorted(names - {INFO_FILE, ROWS_FILE}):
+    for name in sorted(names - {INFO_FILE, ROWS_FILE, STRESS_FILE}):
         yield f"{name[:80]!r} does not belong in a submission"
     path = folder / INFO_FILE
     if path.is_file() and path.stat().st_size > MOST_INFO_BYTES:
@@ -102,6 +106,12 @@ def _read_info(folder: Path) -> tuple[SubmissionInfo | None, list[str]]:
     info = build(SubmissionInfo, value)
     if info.id != folder.resolve().name:
         found.append(f"{INFO_FILE}: its id is {info.id!r}, the folder's name {folder.resolve().name!r}")
+    if (info.stress_sha256 is not None) != (folder / STRESS_FILE).exists():
+        found.append(
+            f"{STRESS_FILE} is there, but {INFO_FILE} does not state its hash"
+            if info.stress_sha256 is None
+            else f"{STRESS_FILE} is missing, though {INFO_FILE} states its hash"
+        )
     if sorted(info.setting.variants) != sorted(VARIANTS):
         found.append(
             f"{INFO_FILE}: asked the variants {info.setting.variants}; all of {', '.join(VARIANTS)} are needed"

@@ -1,18 +1,22 @@
 """Submissions and results on the Hugging Face Hub: always as a pull request, never as a direct change."""
 
+import tempfile
 from pathlib import Path
 
 import yaml
 from huggingface_hub import CommitOperationAdd, EvalResultEntry, eval_result_entries_to_yaml
+from huggingface_hub.errors import EntryNotFoundError
 
 from ...benchmark.cards import REPO_ID
 from ...benchmark.errors import DemurError
 from ...benchmark.hub import clear_faults, hub_api
 from ..statistics.consistency import RANKING_DRAWS, RANKING_K
 from .checking import INFO_FILE, ROWS_FILE, read_submission
+from .responses import sealed_name
+from .stress import STRESS_FILE
 from .submitted import SubmissionInfo
 
-__all__ = ["eval_results", "propose_result", "propose_submission"]
+__all__ = ["eval_results", "fetch_responses", "propose_responses", "propose_result", "propose_submission"]
 
 RESULT_FILE = ".eval_results/demur.yaml"
 
@@ -33,9 +37,52 @@ def propose_submission(place: Path | str, repo_id: str) -> str:
     info = read_submission(place).info
     operations = [
         CommitOperationAdd(path_in_repo=f"{info.id}/{name}", path_or_fileobj=Path(place) / name)
-        for name in (INFO_FILE, ROWS_FILE)
+        for name in (INFO_FILE, ROWS_FILE, STRESS_FILE)
+        if (Path(place) / name).is_file()
     ]
     return _propose(repo_id, "dataset", operations, f"Submission {info.id}")
+
+
+def propose_responses(content: bytes, submission_id: str, repo_id: str) -> str:
+    """Open a pull request that adds sealed responses to a private or gated dataset repository.
+
+    Args:
+        content: as :func:`.responses.seal_responses` made it.
+        submission_id: whose they are.
+        repo_id: of the repository; it must not be open to everybody.
+
+    Returns:
+        The address of the pull request.
+
+    Raises:
+        DemurError: a repository that everybody can read, no token, no such repository, or no connection.
+    """
+    with clear_faults(repo_id):
+        about = hub_api().repo_info(repo_id, repo_type="dataset")
+    if not about.private and not about.gated:
+        raise DemurError(
+            f"{repo_id}: everybody can read it; responses go to a private or gated repository alone",
+            "make it private or gated on its settings page, or name another one",
+        )
+    operation = CommitOperationAdd(path_in_repo=sealed_name(submission_id), path_or_fileobj=content)
+    return _propose(repo_id, "dataset", [operation], f"Responses of {submission_id}")
+
+
+def fetch_responses(submission_id: str, repo_id: str) -> bytes:
+    """The sealed responses of a submission from a private or gated dataset repository.
+
+    Raises:
+        DemurError: no token, no access, no such repository or file, or no connection.
+    """
+    name = sealed_name(submission_id)
+    with clear_faults(repo_id), tempfile.TemporaryDirectory() as folder:
+        try:
+            found = hub_api().hf_hub_download(repo_id, name, repo_type="dataset", local_dir=folder)
+        except EntryNotFoundError as fault:
+            raise DemurError(
+                f"{repo_id}: has no {name} on its main branch", "merge the pull request that brings it, or ask for it"
+            ) from fault
+        return Path(found).read_bytes()
 
 
 def propose_result(place: Path | str, model_repo: str, *, source_url: str, dataset_id: str = REPO_ID) -> str:

@@ -25,7 +25,9 @@ from ..statistics.figures import figures
 from .architectures import curated
 from .checking import INFO_FILE, ROWS_FILE, check_submission, read_submission
 from .identity import Model, PromptSource, ScorerId, Selection, Setting
+from .responses import salt_file, salted
 from .rows_file import rows_sha256, write_rows
+from .stress import STRESS_FILE, read_stress, stress_source
 from .submitted import ROW_COLUMNS, SubmissionInfo
 
 __all__ = ["Declared", "check_submission", "read_submission", "submit"]
@@ -68,6 +70,7 @@ def submit(
     supersedes: Sequence[str] = (),
     contact: str = "",
     notes: str = "",
+    stress: Path | str | None = None,
 ) -> Path:
     """Make a submission of a scored run.
 
@@ -83,28 +86,31 @@ def submit(
         supersedes: ids of earlier submissions that this one replaces.
         contact: how to reach the submitter; public.
         notes: anything a reader should know; public.
+        stress: what `demur stress` wrote of the same model (its folder or its ``stress.json``), to be attached.
 
     Returns:
         The submission's folder.
 
     Raises:
         DemurError: the run is unfinished or not scored, its verdicts are of other responses, some prompts of a pair
-            were not asked, or the submission exists.
+            were not asked, the stress test is of another model or impossible, or the submission exists.
     """
     asked = read_run(run)
     verdicts = _verdicts(asked, scorer)
     pairs = _pairs(asked.info)
     salt = secrets.token_hex(16)
     texts = asked.responses["text"]
-    rows = verdicts.assign(response_sha256=[_salted(salt, text) for text in texts])[list(ROW_COLUMNS)]
+    rows = verdicts.assign(response_sha256=[salted(salt, text) for text in texts])[list(ROW_COLUMNS)]
     rows = rows.sort_values(["prompt_id", "sample"], ignore_index=True)
     digest = rows_sha256(rows)
+    model = _model(asked.info.model, declared or Declared())
+    attached = None if stress is None else _attached(stress_source(Path(stress)), model)
     info = SubmissionInfo(
         format="demur-submission/1",
         id=f"{_slug(asked.info.model.id)}-{asked.info.split}-{digest[:10]}",
         created_at=_utc(asked.info.created_at),
         package_version=package_version(),
-        model=_model(asked.info.model, declared or Declared()),
+        model=model,
         setting=_setting(asked.info),
         scorer=ScorerId(*(str(verdicts[f"scorer_{part}"].iloc[0]) for part in ("name", "version", "hash"))),
         prompts=_prompts(asked.info, pairs),
@@ -117,14 +123,18 @@ def submit(
         supersedes=list(supersedes),
         contact=contact,
         notes=notes,
+        stress_sha256=None if attached is None else hashlib.sha256(attached).hexdigest(),
     )
-    place = _write(Path(to), info, rows)
-    write_text(asked.path / "salts" / f"{info.id}.txt", salt + "\n")
+    place = _write(Path(to), info, rows, attached)
+    write_text(salt_file(asked.path, info.id), salt + "\n")
     return place
 
 
-def _salted(salt: str, text: str) -> str:
-    return hashlib.sha256(f"{salt}\n{text}".encode()).hexdigest()
+def _attached(path: Path, model: Model) -> bytes:
+    """The bytes of a stress test's file, after the check that a board makes."""
+    _, found = read_stress(path, model)
+    raise_all(str(path), found, "attach the stress test of this model, as `demur stress` wrote it")
+    return path.read_bytes()
 
 
 def _verdicts(run: Run, scorer: str | None) -> pd.DataFrame:
@@ -246,7 +256,7 @@ def _utc(time: str) -> str:
     return pd.Timestamp(time).tz_convert("UTC").isoformat(timespec="seconds")
 
 
-def _write(to: Path, info: SubmissionInfo, rows: pd.DataFrame) -> Path:
+def _write(to: Path, info: SubmissionInfo, rows: pd.DataFrame, stress: bytes | None) -> Path:
     """Write the folder beside its place, check it there as a stranger would, and only then give it its name."""
     place = to / info.id
     if place.exists():
@@ -258,6 +268,8 @@ def _write(to: Path, info: SubmissionInfo, rows: pd.DataFrame) -> Path:
         made = Path(scratch) / info.id
         write_json(made / INFO_FILE, value)
         write_rows(made / ROWS_FILE, rows)
+        if stress is not None:
+            (made / STRESS_FILE).write_bytes(stress)
         raise_all(str(place), check_submission(made), "report this: a submission as written must pass its own check")
         shutil.move(made, place)
     return place

@@ -1,7 +1,8 @@
 """What a submission says: ``submission.json`` as a record, and the rows beside it."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import pandas as pd
 
@@ -9,7 +10,7 @@ from ..statistics.draws import Draws
 from ..statistics.figures import Figures
 from .identity import Count, Hash, Id, Limit, Model, Name, PromptSource, ScorerId, Setting, Text, Time, Version
 
-__all__ = ["ROW_COLUMNS", "Submission", "SubmissionInfo"]
+__all__ = ["ROW_COLUMNS", "Rescored", "Submission", "SubmissionInfo"]
 
 ROW_COLUMNS = ("prompt_id", "sample", "label", "reason", "p_refused", "response_sha256")
 
@@ -28,6 +29,7 @@ class SubmissionInfo:
         salt_sha256: of the salt of the response hashes; the salt itself stays with the submitter.
         figures: as the submitter computed them; a board recomputes them all.
         supersedes: ids of earlier submissions of the same model that this one replaces.
+        stress_sha256: of ``stress.json`` beside it; None where no stress test is attached.
     """
 
     format: Literal["demur-submission/1"]
@@ -47,6 +49,26 @@ class SubmissionInfo:
     supersedes: list[Id]
     contact: Annotated[Text, Limit("maxLength", 200)]
     notes: Text
+    stress_sha256: Hash | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Rescored:
+    """How the submitter's verdicts and the maintainers' compare.
+
+    Attributes:
+        by: the maintainers' scorer.
+        submitted: the submitter's scorer.
+        at: when, UTC, ISO 8601.
+        rows: responses that were judged again.
+        same: of them, those with the same label.
+    """
+
+    by: ScorerId
+    submitted: ScorerId
+    at: Time
+    rows: Count
+    same: Count
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,8 +78,13 @@ class Submission:
     Attributes:
         verdicts: one row per response, the columns of ``ROW_COLUMNS``, sorted by prompt id and sample.
         draws: the counts of these rows.
+        stress: what ``stress.json`` holds, checked; None where none is attached.
+        rescored: set where the maintainers judged the responses again: ``verdicts`` and ``info.scorer`` are then
+            theirs.
     """
 
     info: SubmissionInfo
     verdicts: pd.DataFrame
     draws: Draws
+    stress: Mapping[str, Any] | None = None
+    rescored: Rescored | None = None

@@ -8,7 +8,7 @@ const states = {
 };
 const tiers = {
   "self-reported": "self-reported: the submitter\u2019s own verdicts, figures recomputed from them",
-  rescored: "rescored: the maintainers judged the submitter\u2019s responses again",
+  rescored: "rescored: the maintainers judged the submitter\u2019s responses themselves, and the figures are of their verdicts",
   verified: "verified: the maintainers asked a random part again and the answers agreed",
 };
 const sources = {
@@ -101,13 +101,6 @@ function corrected(row) {
     ])];
 }
 
-function stress(row) {
-  if (row.stress.length === 0) return null;
-  return [heading("Stress test"),
-    table("Stress test", ["Figure", ["Value", "n"], "What it means"],
-      row.stress.map(([title, words, ...e]) => [title.replaceAll("_", " "), { n: estimate(e) }, words]))];
-}
-
 function provenance(row) {
   const [temperature, topP, tokens, seed, samples] = row.setting;
   const [split, version, digest, selection] = row.prompts;
@@ -116,6 +109,7 @@ function provenance(row) {
     ["Submission", code(row.id)],
     ["Submitted", row.at],
     ["Tier", tiers[row.tier]],
+    ["Agreement with the submitter", row.rescored ? `${row.rescored[0]} of ${row.rescored[1]} verdicts are those that ${row.rescored[2]} ${row.rescored[3]} gave the submitter (${(100 * row.rescored[0] / row.rescored[1]).toFixed(1)} %)` : null],
     ["Model", [name(row), " at ", code(row.revision)]],
     ["Weights and backend", `${row.dtype}, ${row.backend}`],
     ["Maker", el("bdi", null, row.maker)],
