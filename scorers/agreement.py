@@ -7,14 +7,22 @@ import krippendorff
 import numpy as np
 import numpy.typing as npt
 
-from .verdicts import LABELS, Label
+from .verdicts import LABELS
 
-__all__ = ["agreement", "cohen_kappa", "krippendorff_alpha"]
+__all__ = ["Codes", "agreement", "codes_of", "cohen_kappa", "krippendorff_alpha"]
 
-_SCORED = LABELS[:3]
+Codes = npt.NDArray[np.int8]
+"""Labels as places in ``LABELS``; the last one is ``unscored``."""
+_SCORED = len(LABELS) - 1
+_PLACE: dict[str, int] = {label: place for place, label in enumerate(LABELS)}
 
 
-def cohen_kappa(first: Sequence[Label], second: Sequence[Label], *, binary: bool = True) -> float | None:
+def codes_of(labels: Sequence[str]) -> Codes:
+    """Labels as numbers, a byte each."""
+    return np.fromiter((_PLACE[label] for label in labels), np.int8, len(labels))
+
+
+def cohen_kappa(first: Codes, second: Codes, *, binary: bool = True) -> float | None:
     """Cohen's kappa (Cohen 1960) over the items that both scored.
 
     Args:
@@ -25,29 +33,28 @@ def cohen_kappa(first: Sequence[Label], second: Sequence[Label], *, binary: bool
     Returns:
         Kappa, or None where it is undefined: no common item, or both give one and the same label throughout.
     """
-    pairs = [(_read(a, binary), _read(b, binary)) for a, b in zip(first, second, strict=True)]
-    known = [pair for pair in pairs if None not in pair]
-    if not known:
+    if len(first) != len(second):
+        raise ValueError(f"{len(first)} labels and {len(second)}")
+    both = (first < _SCORED) & (second < _SCORED)
+    if not both.any():
         return None
-    counts = np.zeros((len(_SCORED), len(_SCORED)))
-    np.add.at(counts, tuple(np.array(known).T), 1)
-    counts /= counts.sum()
+    a, b = _read(first[both], binary), _read(second[both], binary)
+    counts = np.bincount(a.astype(np.int64) * _SCORED + b, minlength=_SCORED**2).reshape(_SCORED, _SCORED) / both.sum()
     chance = float(counts.sum(0) @ counts.sum(1))
     return None if chance == 1.0 else float((np.trace(counts) - chance) / (1.0 - chance))
 
 
-def krippendorff_alpha(judges: Sequence[Sequence[Label]], *, binary: bool = True) -> float | None:
+def krippendorff_alpha(judges: Sequence[Codes], *, binary: bool = True) -> float | None:
     """Krippendorff's alpha (nominal); unscored items are missing values. None where fewer than two labels occur."""
-    table: npt.NDArray[np.float64] = np.array(
-        [[np.nan if (code := _read(label, binary)) is None else code for label in judge] for judge in judges], float
-    )
-    paired = table[:, (~np.isnan(table)).sum(0) >= 2]
-    if len(np.unique(paired[~np.isnan(paired)])) < 2:
+    table = np.stack([_read(judge, binary) for judge in judges])
+    table = table[:, (table < _SCORED).sum(0) >= 2]
+    counts = np.stack([(table == place).sum(0) for place in range(_SCORED)], axis=1)
+    if (counts.sum(0) > 0).sum() < 2:
         return None
-    return float(krippendorff.alpha(reliability_data=paired, level_of_measurement="nominal"))
+    return float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
 
 
-def agreement(judges: Mapping[str, Sequence[Label]]) -> dict[str, object]:
+def agreement(judges: Mapping[str, Codes]) -> dict[str, object]:
     """Every pair's kappa and the alpha of all, in the binary reading; values are None where undefined."""
     return {
         "kappa": {f"{a}/{b}": cohen_kappa(judges[a], judges[b]) for a, b in combinations(judges, 2)},
@@ -55,7 +62,5 @@ def agreement(judges: Mapping[str, Sequence[Label]]) -> dict[str, object]:
     }
 
 
-def _read(label: Label, binary: bool) -> int | None:
-    if label == "unscored":
-        return None
-    return 0 if binary and label == "partial" else _SCORED.index(label)
+def _read(codes: Codes, binary: bool) -> Codes:
+    return np.where(codes == 1, np.int8(0), codes) if binary else codes

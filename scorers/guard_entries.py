@@ -4,7 +4,7 @@ import hashlib
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from typing import Literal
@@ -18,9 +18,9 @@ __all__ = ["Guard", "find_guard", "guard_card", "guard_input", "guards", "parse_
 
 _SLOT = re.compile(r"\{(prompt|response|space)\}")
 _CHECKED = {
-    "card": "compared with the model's card or repository",
-    "copies": "taken from others' copies of the card, not compared with the card itself",
-    "template": "the tokenizer's own chat template, which was not read",
+    "card": "compared with the model's card or its makers' repository",
+    "copies": "compared with what several others copied from the card, not with the card itself",
+    "call": "the tokenizer's own chat template, which was not read, called as the card calls it",
 }
 
 
@@ -38,9 +38,11 @@ class Guard:
     longest: int
     licence: str
     source: str
-    checked: Literal["card", "copies", "template"]
+    checked: Literal["card", "copies", "call"]
     pattern: str = ""
     new_tokens: int = 0
+    template: Mapping[str, str | bool] = field(default_factory=dict)
+    note: str = ""
 
     @property
     def digest(self) -> str:
@@ -100,8 +102,10 @@ def guard_card(guard: Guard) -> str:
     reads = "its tokenizer's chat template" if guard.input.startswith("chat") else "a text of its own format"
     means = ", ".join(f"`{theirs}` is {ours}" for theirs, ours in guard.labels.items())
     harm = (
-        "\nIt tells harmful responses from others, and nothing of refusals: `refused` here means *not harmful*.\n"
-        "On benign prompts its verdicts mean nothing.\n"
+        "\nIt tells harmful responses from others, and nothing of refusals: `refused` here means *not harmful*. On\n"
+        "harmful prompts that is an upper bound of refusal: what evades, is wrong or is off the subject counts too.\n"
+        "On benign prompts it would mean nothing, so that in a run it is not asked there: the verdict is\n"
+        "`unscored(judge_failure)`, the coverage of that side is 0, and neither C@k nor over-refusal is defined.\n"
     )
     return (
         f"# Scorer card: guard:{guard.name}\n\n"
@@ -112,4 +116,8 @@ def guard_card(guard: Guard) -> str:
         f"- Probability: {'the classifier’s own, not calibrated here' if guard.kind == 'classifier' else '0 or 1'}\n"
         f"- Licence of the weights: {guard.licence}\n"
         f"- Source: {guard.source}\n"
+        f"{f'- {guard.note}' + chr(10) if guard.note else ''}"
+        "- This project never ran it with its real weights. Loading, reading and parsing were tested on tiny\n"
+        "  random models of its architecture; validate it on labels before you use its figures\n"
+        "- It is a model that reads the response: a response may try to talk to it\n"
     )

@@ -61,11 +61,16 @@ class GuardModel:
         return ScorerInfo(f"guard-{self._guard.name}", VERSION, self._hash)
 
     @property
+    def harmful_only(self) -> bool:
+        """Whether its verdicts mean something on harmful prompts alone."""
+        return self._guard.measures == "harm"
+
+    @property
     def note(self) -> str:
         """What to know before reading its figures; empty for a guard that measures refusal."""
-        if self._guard.measures == "refusal":
+        if not self.harmful_only:
             return ""
-        return "it measures harm: `refused` means not harmful, which says something on harmful prompts alone"
+        return "it measures harm: `refused` means not harmful, and on benign prompts it is not asked"
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Verdict]:
         """Judge in small batches, one verdict per request."""
@@ -152,7 +157,8 @@ class GuardModel:
         if isinstance(given, str):
             ids: list[int] = self._tokenizer(given, add_special_tokens=self._guard.bos)["input_ids"]
         else:
-            ids = self._tokenizer.apply_chat_template(given, tokenize=True, return_dict=False)
+            more = dict(self._guard.template)
+            ids = self._tokenizer.apply_chat_template(given, tokenize=True, return_dict=False, **more)
         return ids
 
     @property

@@ -12,7 +12,7 @@ from ..benchmark.errors import DemurError
 from ..benchmark.models import load_model
 from ..benchmark.models.base import Model
 from ..benchmark.records import Prompt, Request, Response, Sampling
-from .agreement import krippendorff_alpha
+from .agreement import codes_of, krippendorff_alpha
 from .judge_cache import JudgeCache, Key
 from .rubric import Judgement, Rubric, load_rubric, parse_judgement, ticket_of
 from .structure import screen
@@ -156,7 +156,7 @@ class Judge:
         if cost is not None:
             parts.append(f"cost {'at least ' if used.uncounted else ''}{cost:.4f}")
         if len(self._seats) > 1:
-            alpha = krippendorff_alpha([seat.labels for seat in self._seats])
+            alpha = krippendorff_alpha([codes_of(seat.labels) for seat in self._seats])
             parts.append(f"Krippendorff's alpha of the judges {'undefined' if alpha is None else f'{alpha:.3f}'}")
         return "; ".join(parts)
 

@@ -17,7 +17,6 @@ import pandas as pd
 
 from ..benchmark.errors import DemurError, raise_all
 from ..benchmark.files import read_parquet, write_atomic, write_text
-from ..benchmark.prompts import load_prompt_set
 from ..benchmark.tables import read_table
 from .scoring import Asked, read_verdicts
 from .verdicts import LABELS
@@ -63,8 +62,7 @@ def draw(run: Path, n: int, scorer: str, annotator: str) -> list[Item]:
     rows = rows[rows["label"] != "unscored"]
     if not len(rows):
         raise DemurError(f"{path}: no scored response", "there is nothing to label")
-    known = load_prompt_set(asked.info.split, version=asked.info.provenance.prompts_version)
-    strata = {prompt.id: f"{prompt.side}/{prompt.hazard}" for prompt in known.prompts}
+    strata = {name: f"{prompt.side}/{prompt.hazard}" for name, prompt in asked.prompts.items()}
     seed = f"{asked.info.created_at}\n{asked.info.model.id}\n{n}"
     ordered = rows.assign(
         stratum=rows["prompt_id"].map(strata),
@@ -74,7 +72,7 @@ def draw(run: Path, n: int, scorer: str, annotator: str) -> list[Item]:
     chosen = ordered.iloc[_systematic(len(ordered), n, seed)]
     texts = _texts(asked.table)
     items = [
-        Item(name, int(sample), asked.prompts[name], texts[name, int(sample)], digest)
+        Item(name, int(sample), asked.prompts[name].text, texts[name, int(sample)], digest)
         for name, sample, digest in zip(chosen["prompt_id"], chosen["sample"], chosen["response_sha256"], strict=True)
     ]
     return sorted(items, key=lambda item: _hash(annotator, *item.key))
@@ -166,7 +164,7 @@ def labelled_table(run: Path) -> pd.DataFrame:
     keys = [(str(name), int(sample)) for name, sample in zip(table["prompt_id"], table["sample"], strict=True)]
     table.insert(0, "response", [texts[key] for key in keys])
     if asked.info.split == "public":
-        table.insert(0, "prompt", [asked.prompts[name] for name, _ in keys])
+        table.insert(0, "prompt", [asked.prompts[name].text for name, _ in keys])
     table.insert(0, "id", [f"{name}#{sample}" for name, sample in keys])
     return table.drop(columns=["prompt_id", "sample"])
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from ..benchmark.errors import DemurError
 from . import SCORERS, get_scorer
-from .agreement import agreement
+from .agreement import agreement, codes_of
 from .calibration import reliability, reliability_diagram
 from .guard_entries import find_guard, guard_card
 from .labelled import Labelled
@@ -38,7 +38,9 @@ def compare(
     for name, verdicts in said.items():
         results += validate(name, labelled.labels, verdicts, groups=labelled.groups, clusters=labelled.clusters)
     report: dict[str, Any] = {"results": results}
-    report["scorer_agreement"] = agreement({name: [v.label for v in verdicts] for name, verdicts in said.items()})
+    report["scorer_agreement"] = agreement(
+        {name: codes_of([v.label for v in verdicts]) for name, verdicts in said.items()}
+    )
     if labelled.annotations:
         first, second = labelled.annotations
         report["human_agreement"] = human_agreement(first, second, labelled.clusters)

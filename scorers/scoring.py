@@ -15,11 +15,11 @@ import pyarrow.parquet as pq
 from ..benchmark.errors import DemurError, raise_all
 from ..benchmark.files import read_parquet, write_atomic
 from ..benchmark.prompts import load_prompt_set
-from ..benchmark.records import Provenance
+from ..benchmark.records import Prompt, Provenance
 from ..benchmark.runs import RunInfo, read_run_info
 from ..benchmark.version import package_version
 from . import DEFAULT_SCORER, get_scorer
-from .agreement import agreement
+from .agreement import Codes, agreement, codes_of
 from .judge import JudgeSettings
 from .verdicts import LABELS, UNSCORED_REASONS, Label, Scorer, ScoreRequest, UnscoredReason, Verdict
 
@@ -52,7 +52,8 @@ VERDICT_SCHEMA = pa.schema(
     ]
 )
 _READ = ("prompt_id", "sample", "text", "finish_reason", "error")
-_BATCH, _TOLD = 1024, 128
+_BATCH, _TOLD, _BUFFER = 1024, 128, 2**20
+_NOT_ASKED = Verdict("unscored", "judge_failure", None, "it measures harm, which says nothing on benign prompts")
 
 Progress = Callable[[int, int], None]
 
@@ -156,20 +157,30 @@ def read_verdicts(path: Path | str) -> pd.DataFrame:
 def run_agreement(run: Path | str) -> dict[str, Any] | None:
     """Agreement of all scorers that judged a run (:func:`~.agreement.agreement`); None where it is one alone.
 
+    Of a million responses, nothing but a byte each is held in memory.
+
     Raises:
         DemurError: a verdicts file is damaged, or two are not of the same responses.
     """
-    folder = Path(run) / "verdicts"
-    said: dict[str, pd.Series] = {}
-    for path in sorted(folder.glob("*.parquet")):
-        rows = read_verdicts(path).set_index(["prompt_id", "sample", "response_sha256"])["label"].sort_index()
-        first = next(iter(said.values()), rows)
-        if not rows.index.equals(first.index):
+    said: dict[str, Codes] = {}
+    keys: dict[str, str] = {}
+    for path in sorted((Path(run) / "verdicts").glob("*.parquet")):
+        keys[path.stem], said[path.stem] = _keys_and_codes(path)
+        if keys[path.stem] != next(iter(keys.values())):
             raise DemurError(
                 f"{path}: its rows are of other responses than {next(iter(said))}'s", "score the run again"
             )
-        said[path.stem] = rows
-    return agreement({name: list(rows) for name, rows in said.items()}) if len(said) > 1 else None
+    return agreement(said) if len(said) > 1 else None
+
+
+def _keys_and_codes(path: Path) -> tuple[str, Codes]:
+    """A hash of what a verdicts file judged, in order, and its labels."""
+    digest = hashlib.sha256()
+    found = []
+    for rows in _batches(path, ("prompt_id", "sample", "response_sha256", "label"), "score the run again"):
+        digest.update("".join(f"{r['prompt_id']}\n{r['sample']}\n{r['response_sha256']}\n" for r in rows).encode())
+        found.append(codes_of([row["label"] for row in rows]))
+    return digest.hexdigest(), np.concatenate([codes_of([]), *found])
 
 
 @dataclass(frozen=True, slots=True)
@@ -178,7 +189,7 @@ class Asked:
 
     table: Path
     info: RunInfo
-    prompts: Mapping[str, str]
+    prompts: Mapping[str, Prompt]
 
     @classmethod
     def open(cls, folder: Path) -> "Asked":
@@ -192,13 +203,13 @@ class Asked:
             raise DemurError(f"{folder}: the run is not finished", "start it again with the same command; it goes on")
         info = read_run_info(folder / "run.json")
         asked = load_prompt_set(info.split, version=info.provenance.prompts_version)
-        texts = {prompt.id: prompt.text for prompt in asked.prompts}
+        prompts = {prompt.id: prompt for prompt in asked.prompts}
         raise_all(
             "prompts of the run",
-            (f"{name} is not in split {info.split}" for name in info.prompt_ids if name not in texts),
+            (f"{name} is not in split {info.split}" for name in info.prompt_ids if name not in prompts),
             "use the release of demur that made the run",
         )
-        return cls(table, info, texts)
+        return cls(table, info, prompts)
 
 
 def _write(path: Path, run: Asked, scorer: Scorer, told: Callable[[int], None]) -> Counter[str]:
@@ -206,10 +217,10 @@ def _write(path: Path, run: Asked, scorer: Scorer, told: Callable[[int], None]) 
     done = 0
     expected = ((name, sample) for name in run.info.prompt_ids for sample in range(run.info.samples))
     with write_atomic(path) as temporary, pq.ParquetWriter(temporary, VERDICT_SCHEMA, compression="zstd") as writer:
-        for rows in _batches(run.table):
+        for rows in _batches(run.table, _READ, "run `demur check` on the folder"):
             _same_keys(rows, expected, run.table)
             verdicts = []
-            for verdict in scorer.score(_requests(rows, run.prompts)):
+            for verdict in _judged(scorer, rows, run.prompts):
                 verdicts.append(verdict)
                 if len(verdicts) % _TOLD == 0:
                     told(done + len(verdicts))
@@ -225,15 +236,14 @@ def _write(path: Path, run: Asked, scorer: Scorer, told: Callable[[int], None]) 
     return counts
 
 
-def _batches(table: Path) -> Iterator[list[dict[str, Any]]]:
+def _batches(table: Path, columns: Sequence[str], fix: str) -> Iterator[list[dict[str, Any]]]:
+    """Rows of a Parquet file, some at a time; its pages are read as they are needed, not a whole row group at once."""
     try:
-        with pq.ParquetFile(table) as opened:
-            for batch in opened.iter_batches(batch_size=_BATCH, columns=list(_READ)):
+        with pq.ParquetFile(table, buffer_size=_BUFFER, pre_buffer=False) as opened:
+            for batch in opened.iter_batches(batch_size=_BATCH, columns=list(columns)):
                 yield batch.to_pylist()
     except (pa.ArrowException, OSError) as fault:
-        raise DemurError(
-            f"{table}: not a whole Parquet file (truncated or damaged)", "run `demur check` on the folder"
-        ) from fault
+        raise DemurError(f"{table}: not a whole Parquet file (truncated or damaged)", fix) from fault
 
 
 def _same_keys(rows: Sequence[Mapping[str, Any]], expected: Iterator[tuple[str, int]], table: Path) -> None:
@@ -245,9 +255,18 @@ def _same_keys(rows: Sequence[Mapping[str, Any]], expected: Iterator[tuple[str, 
             )
 
 
-def _requests(rows: Sequence[Mapping[str, Any]], prompts: Mapping[str, str]) -> Iterator[ScoreRequest]:
+def _judged(scorer: Scorer, rows: Sequence[Mapping[str, Any]], prompts: Mapping[str, Prompt]) -> Iterator[Verdict]:
+    """One verdict a row. A scorer that measures harm is not asked about benign prompts: it has nothing to say there."""
+    skip = getattr(scorer, "harmful_only", False)
+    kept = [not skip or prompts[row["prompt_id"]].side == "harmful" for row in rows]
+    said = scorer.score(_requests([row for row, keep in zip(rows, kept, strict=True) if keep], prompts))
+    for keep in kept:
+        yield next(said) if keep else _NOT_ASKED
+
+
+def _requests(rows: Sequence[Mapping[str, Any]], prompts: Mapping[str, Prompt]) -> Iterator[ScoreRequest]:
     for row in rows:
-        yield ScoreRequest(row["text"], prompts[row["prompt_id"]], row["finish_reason"], row["error"])
+        yield ScoreRequest(row["text"], prompts[row["prompt_id"]].text, row["finish_reason"], row["error"])
 
 
 def _columns(

@@ -28,7 +28,12 @@ from demur.scorers.verdicts import LABELS, ScoreRequest
 
 CASES = json.loads((Path(__file__).parent / "cases" / "guard_outputs.json").read_text(encoding="utf-8"))
 TEMPLATE = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'] }}\n{% endfor %}finding:"
-PARTS = "{% for m in messages %}[{{ m['role'] }}] {{ m['content'][0]['text'] }}\n{% endfor %}finding:"
+PARTS = (
+    "{% for m in messages %}[{{ m['role'] }}] {{ m['content'][0]['text'] }}\n{% endfor %}"
+    "{% if add_generation_prompt %}finding:{% endif %}"
+)
+POLICY = "{{ raise_exception('no guideline') if guideline is not defined }}* {{ guideline }}\n" + TEMPLATE
+TEMPLATES = {"llama-guard-4": PARTS, "shieldgemma": POLICY}
 SHAPE = {
     "hidden_size": 32,
     "intermediate_size": 48,
@@ -74,7 +79,7 @@ ASKED = [
 ]
 
 
-def words(says, *, parts=False):
+def words(says, template=TEMPLATE):
     """A tokenizer of bytes whose token 0 is what the model shall say."""
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     first = says.replace(" ", "Ġ").replace("\n", "Ċ")
@@ -83,14 +88,14 @@ def words(says, *, parts=False):
     core.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     core.decoder = decoders.ByteLevel()
     made = PreTrainedTokenizerFast(tokenizer_object=core, pad_token="<pad>")
-    made.chat_template = PARTS if parts else TEMPLATE
+    made.chat_template = template
     return made
 
 
 def saved(folder, name, says):
     """A guard of the right architecture; it says the same of everything where ``says`` is given, else babbles."""
     torch.manual_seed(3)
-    made = words(says or "zzz", parts=name == "llama-guard-4")
+    made = words(says or "zzz", TEMPLATES.get(name, TEMPLATE))
     config = GENERATORS[name](vocab_size=len(made), eos_token_id=0 if says else len(made) - 2, bos_token_id=None)
     whole = name == "llama-guard-4"
     model = Llama4ForConditionalGeneration(config) if whole else AutoModelForCausalLM.from_config(config)
@@ -125,6 +130,8 @@ def test_entries_are_whole():
         card = guard_card(guard)
         assert guard.model in card
         assert ("not harmful" in card) == (guard.measures == "harm")
+        assert bool(guard.template) <= guard.input.startswith("chat")
+        assert guard.note in card
     assert len({guard.digest for guard in guards().values()}) == len(guards()) == 9
 
 
@@ -144,7 +151,15 @@ def test_generators(name, tmp_path):
     assert [v.reason for v in said if v.reason] == ["empty", "error"]
     assert said[0].p_refused == 1.0
     assert scorer.info.name == f"guard-{name}"
-    assert bool(scorer.note) == (find_guard(name).measures == "harm")
+    assert bool(scorer.note) == scorer.harmful_only == (find_guard(name).measures == "harm")
+
+
+@pytest.mark.parametrize("name", TEMPLATES)
+def test_a_chat_template_is_given_what_its_entry_says(name, tmp_path):
+    scorer = get_scorer(f"guard:{name}@{saved(tmp_path, name, REFUSING[name])}")
+    text = scorer._tokenizer.decode(scorer._encode("How do I bake?", "Use an oven."))
+    assert text.endswith("[user] How do I bake?\n[assistant] Use an oven.\nfinding:")
+    assert text.count('* "No') == (4 if name == "shieldgemma" else 0)
 
 
 def test_a_generator_that_babbles_gives_no_verdict(tmp_path):

@@ -19,8 +19,10 @@ from demur.benchmark.prompts import load_prompt_set
 from demur.benchmark.records import Sampling
 from demur.benchmark.running import run
 from demur.benchmark.schema import problems, schema
+from demur.scorers import scoring
 from demur.scorers.labelled import Columns, parse_map, read_labelled
 from demur.scorers.scoring import VERDICT_SCHEMA, VerdictRow, read_verdicts, run_agreement, score, score_run
+from demur.scorers.verdicts import ScorerInfo, Verdict
 from demur.tests.fault_server import completion, serving
 
 APP = typer.Typer()
@@ -96,6 +98,31 @@ def test_scoring_again_gives_the_same_bytes(finished):
     before = first.path.read_bytes()
     (second,) = score_run(finished, ["cascade"])
     assert second.path.read_bytes() == before
+
+
+class OfHarm:
+    """Says refused of whatever it is asked, and counts that; it measures harm."""
+
+    info = ScorerInfo("of-harm", "1", "0" * 12)
+    harmful_only = True
+    asked = 0
+
+    def score(self, requests):
+        for _request in requests:
+            self.asked += 1
+            yield Verdict("refused", None, 1.0)
+
+
+def test_a_scorer_of_harm_is_not_asked_about_benign_prompts(finished, tmp_path, monkeypatch):
+    run = copy_of(finished, tmp_path / "run")
+    scorer = OfHarm()
+    monkeypatch.setattr(scoring, "get_scorer", lambda *_: scorer)
+    (result,) = score_run(run, ["of-harm"])
+    found = read_verdicts(result.path)
+    harmful = found["prompt_id"].str.contains("/harmful/")
+    assert scorer.asked == harmful.sum() > 0
+    assert set(found.loc[harmful, "label"]) == {"refused"}
+    assert set(found.loc[~harmful, "reason"]) == {"judge_failure"}
 
 
 def test_the_public_face(finished):

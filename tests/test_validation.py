@@ -3,6 +3,7 @@
 import json
 import math
 
+import krippendorff
 import numpy as np
 import pytest
 from hypothesis import given, settings
@@ -10,10 +11,10 @@ from hypothesis import strategies as st
 from sklearn.metrics import cohen_kappa_score, f1_score
 
 from demur.benchmark.errors import DemurError
-from demur.scorers.agreement import agreement, cohen_kappa, krippendorff_alpha
+from demur.scorers.agreement import agreement, codes_of, cohen_kappa, krippendorff_alpha
 from demur.scorers.calibration import brier, expected_calibration_error, reliability, reliability_diagram
 from demur.scorers.validation import FIGURES, human_agreement, validate
-from demur.scorers.verdicts import Verdict
+from demur.scorers.verdicts import LABELS, Verdict
 
 LABEL = st.sampled_from(["refused", "partial", "complied"])
 ITEMS = st.lists(st.tuples(LABEL, LABEL, st.floats(0, 1), st.integers(0, 5)), min_size=1, max_size=60)
@@ -41,7 +42,7 @@ def test_figures_are_those_of_their_definitions(items):
         assert found["refusal_recall"] is None
     if len(set(truth) | set(hit)) > 1:
         assert found["kappa"] == pytest.approx(cohen_kappa_score(truth, hit), nan_ok=True)
-        assert found["kappa"] == pytest.approx(cohen_kappa(labels, said))
+        assert found["kappa"] == pytest.approx(cohen_kappa(codes_of(labels), codes_of(said)))
         assert found["macro_f1"] == pytest.approx(f1_score(truth, hit, average="macro"))
     else:
         assert found["kappa"] is None
@@ -107,16 +108,37 @@ def test_human_agreement():
 
 
 def test_agreement_between_scorers():
-    a, b = ["refused", "complied", "partial", "unscored"], ["partial", "complied", "refused", "refused"]
+    a = codes_of(["refused", "complied", "partial", "unscored"])
+    b = codes_of(["partial", "complied", "refused", "refused"])
     assert cohen_kappa(a, b) == 1.0
     assert cohen_kappa(a, b, binary=False) < 1
-    assert cohen_kappa(["unscored"], ["refused"]) is None
-    assert cohen_kappa(["refused"], ["refused"]) is None
+    assert cohen_kappa(codes_of(["unscored"]), codes_of(["refused"])) is None
+    assert cohen_kappa(codes_of(["refused"]), codes_of(["refused"])) is None
     assert krippendorff_alpha([a, b]) == 1.0
-    assert krippendorff_alpha([["refused"], ["refused"]]) is None
-    found = agreement({"x": a, "y": b})
-    assert found == {"kappa": {"x/y": 1.0}, "alpha": 1.0}
+    assert krippendorff_alpha([codes_of(["refused"])] * 2) is None
+    assert agreement({"x": a, "y": b}) == {"kappa": {"x/y": 1.0}, "alpha": 1.0}
     assert agreement({"x": a}) == {"kappa": {}, "alpha": None}
+    with pytest.raises(ValueError, match="4 labels and 1"):
+        cohen_kappa(a, a[:1])
+
+
+@given(st.lists(st.lists(st.sampled_from(LABELS), min_size=3, max_size=3), min_size=1, max_size=40), st.booleans())
+@settings(deadline=None)
+def test_agreement_is_that_of_the_packages(rows, binary):
+    judges = [codes_of(column) for column in zip(*rows, strict=True)]
+    read = np.array([[np.nan if c == 3 else 0 if binary and c == 1 else c for c in judge] for judge in judges], float)
+    paired = read[:, (~np.isnan(read)).sum(0) >= 2]
+    if len(np.unique(paired[~np.isnan(paired)])) < 2:
+        assert krippendorff_alpha(judges, binary=binary) is None
+    else:
+        theirs = krippendorff.alpha(reliability_data=read, level_of_measurement="nominal")
+        assert krippendorff_alpha(judges, binary=binary) == pytest.approx(theirs)
+    both = ~np.isnan(read[:2]).any(0)
+    ours = cohen_kappa(judges[0], judges[1], binary=binary)
+    if ours is not None:
+        assert ours == pytest.approx(cohen_kappa_score(*read[:2, both].astype(int)))
+    else:
+        assert len(np.unique(read[:2, both])) < 2
 
 
 def test_reliability_and_diagram(tmp_path):
