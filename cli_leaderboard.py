@@ -109,6 +109,31 @@ def export(
     Console(soft_wrap=True).print(f"The table is in {out}. To cite it: demur cite {source}", highlight=False)
 
 
+@leaderboard.command()
+def figure(
+    source: Annotated[Path, typer.Argument(help="a folder of submissions, or the board.json of a site")],
+    name: Annotated[str, typer.Argument(help="curves, plane, intervals, architectures or hazards")],
+    *,
+    out: Annotated[Path, typer.Option(help="the file to write, .svg or .pdf")],
+    model: Annotated[list[str] | None, typer.Option(help="only this model; say it once for each")] = None,
+) -> None:
+    """Draw one chart for a paper, of the whole board or of some models."""
+    from .benchmark.files import write_atomic
+    from .leaderboard.folder import board_of
+    from .leaderboard.pages import svg
+    from .leaderboard.pages.charts import one_chart
+
+    if out.suffix not in (".svg", ".pdf"):
+        raise typer.BadParameter("--out must end with .svg or .pdf")
+    chart = one_chart(board_of(source), name, model or [])
+    picture = svg.standalone(chart.spec)
+    with write_atomic(out) as temporary:
+        temporary.write_bytes(svg.pdf(picture) if out.suffix == ".pdf" else picture.encode())
+    console = Console(soft_wrap=True)
+    console.print(chart.description, highlight=False, markup=False)
+    console.print(f"The chart is in {out}. To cite it: demur cite {source}", highlight=False)
+
+
 def cite(
     source: Annotated[
         Path | None, typer.Argument(help="a folder of submissions or a board.json; the benchmark alone without it")

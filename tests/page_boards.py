@@ -29,7 +29,7 @@ HOSTILE = [
 
 
 def many(n: int) -> Board:
-    """A board of ``n`` ranked models: the rows of a small board over and over, under new names."""
+    """A board of ``n`` ranked models, each with a stress test: the rows of a small board over and over, renamed."""
     small = board(12, replicates=100)
     ranked = [row for row in small.rows if row.state == "ranked"]
     rows, clone = [], {}
@@ -44,6 +44,7 @@ def many(n: int) -> Board:
                 rank_set=[max(1, at - 9), min(n, at + 11)],
                 tie_group=at // 10 + 1,
                 model=replace(row.model, id=name, maker=f"maker-{at % 17}", revision=f"{at:040x}"),
+                stress=stress_report(stress_result(experts=8)),
             )
         )
         clone.setdefault(row.id, rows[-1].id)

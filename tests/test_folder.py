@@ -126,6 +126,18 @@ def test_the_way_from_run_to_page_by_command(runs: dict[str, Path], tmp_path: Pa
     board = tmp_path / "site" / "downloads" / "board.json"
     assert r"\begin{longtable}" in command("leaderboard", "export", board, "--latex")
     command("leaderboard", "export", to, "--csv", "--out", tmp_path / "board.csv")
+    assert "of 1 ranked model" in command(
+        "leaderboard", "figure", board, "curves", "--model", "maker/small", "--out", tmp_path / "c.svg"
+    )
+    assert (tmp_path / "c.svg").read_text().startswith("<svg")
+    command("leaderboard", "figure", board, "plane", "--out", tmp_path / "p.pdf")
+    assert (tmp_path / "p.pdf").read_bytes().startswith(b"%PDF")
+    for wrong, reason in (
+        (["curves", "--model", "nobody"], "no ranked model 'nobody'"),
+        (["spiral"], "no chart 'spiral' of these models"),
+    ):
+        with pytest.raises(DemurError, match=reason):
+            command("leaderboard", "figure", board, *wrong, "--out", tmp_path / "x.svg")
     assert (tmp_path / "board.csv").read_text().count("\n") == 3
     assert "@software{demur" in command("cite")
     assert "demur-scorer" in command("cite", board)

@@ -26,7 +26,7 @@ ARGUMENTS = [
     "--disable-sync",
 ]
 VIEWS = ("ranking", "charts", "architectures", "hazards", "compare", "methods", "downloads")
-SITE_SOURCE = Path(__file__).resolve().parent.parent / "leaderboard" / "site"
+SITE_SOURCE = Path(__file__).resolve().parent.parent / "leaderboard" / "pages" / "assets"
 WATCH = """
 window.violations = [];
 document.addEventListener("securitypolicyviolation", (e) => window.violations.push(e.violatedDirective));
@@ -182,8 +182,10 @@ def test_a_models_page_and_the_way_back(reader):
         row.prompts.hash,
         row.scorer.hash,
         row.model.revision,
-        "dose 50",
-        "Dose at which refusal has fallen by half.",
+        "S1: dense direction",
+        "dose at which refusal has fallen by half",
+        "Figures are held back: control failed: random expert",
+        "631 of 640 verdicts are those that lexicon 0.9.0 gave the submitter (98.6 %)",
         "200 responses labelled by people",
         f"demur run {row.model.id} --split public --samples 2 --temperature 0.7",
         "Run twice.\nSame figures.",
@@ -226,6 +228,27 @@ def test_two_models_side_by_side(reader, tmp_path):
     picture = (tmp_path / "curves.svg").read_text(encoding="utf-8")
     assert "var(" not in picture
     assert ElementTree.fromstring(picture).tag == "{http://www.w3.org/2000/svg}svg"
+    with page.expect_download() as download:
+        page.click("#comparison button:has-text('Save as PDF')")
+    download.value.save_as(tmp_path / "curves.pdf")
+    drawn = read_pdf((tmp_path / "curves.pdf").read_bytes())
+    assert drawn.count("Tj ET") == len(re.findall("<text", picture))
+    assert drawn.count(" l S") + drawn.count(" f Q") == len(re.findall("<(?:line|path)", picture))
+    assert "(k: how many times in a row) Tj" in drawn
+
+
+def read_pdf(content: bytes) -> str:
+    """The drawing of a one-page PDF, its table of objects and lengths proved."""
+    assert content.startswith(b"%PDF-1.4\n")
+    assert content.endswith(b"%%EOF\n")
+    table = int(content.split(b"startxref\n")[1].split()[0])
+    assert content[table:].startswith(b"xref\n0 6\n")
+    for number, line in enumerate(content[table:].split(b"\n")[3:8], 1):
+        assert len(line) == 19, "20 bytes with the line's end"
+        assert content[int(line[:10]) :].startswith(b"%d 0 obj\n" % number)
+    length, rest = content.split(b"/Length ")[1].split(b" >>\nstream\n", 1)
+    assert rest[int(length) :].startswith(b"\nendstream")
+    return rest[: int(length)].decode("latin-1")
 
 
 def test_downloads_are_the_files(reader, tmp_path):
@@ -311,7 +334,7 @@ def test_every_view_fits_and_is_accessible(browser, width, scheme):
     page = reader.open("everything")
     page.evaluate(AXE_SCRIPT)
     first, second = (row.id for row in board_of("everything").rows[:2])
-    for view in (*VIEWS, f"model/{first}", f"compare?a={first}&b={second}"):
+    for view in (*VIEWS, "stress", f"model/{first}", f"compare?a={first}&b={second}"):
         reader.go(view)
         assert page.evaluate("document.documentElement.scrollWidth") <= width, view
         page.evaluate("document.querySelectorAll('details').forEach((one) => { one.open = true; })")

@@ -1,11 +1,13 @@
 """The charts of a board as Vega-Lite specifications, each with its description in words."""
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import replace
 from typing import Any, Literal
 
 import altair as alt
 
+from ...benchmark.errors import DemurError, raise_all
 from ..board import Board
 from .chart_parts import (
     LABELLED,
@@ -30,12 +32,43 @@ from .chart_parts import (
 from .palette import LIGHT
 from .text import plain, shorten
 
-__all__ = ["CHARTS", "Chart", "draw_charts"]
+__all__ = ["CHARTS", "Chart", "draw_charts", "one_chart"]
 
 
 def draw_charts(board: Board) -> list[Chart]:
     """Every chart that the board has data for."""
     return [chart for make in CHARTS if (chart := make(board)) is not None]
+
+
+def one_chart(board: Board, name: str, models: Sequence[str] = ()) -> Chart:
+    """One chart, of all ranked models or of some.
+
+    Args:
+        board: where the figures stand.
+        name: of the chart.
+        models: model ids or submission ids; all ranked ones where none is given.
+
+    Raises:
+        DemurError: no such model among the ranked ones, or no such chart of them.
+    """
+    rows = ranked(board)
+    known = {row.id for row in rows} | {row.model.id for row in rows}
+    raise_all("the board", (f"no ranked model {name!r}" for name in models if name not in known), "see the ranking")
+    if models:
+        kept = {row.id for row in rows if not {row.id, row.model.id}.isdisjoint(models)}
+        pairs = [pair for pair in board.contrasts.pairs if {pair.moe, pair.dense} <= kept]
+        groups = [left for group in board.tie_groups if (left := [row for row in group if row in kept])]
+        board = replace(
+            board,
+            rows=[row for row in rows if row.id in kept],
+            contrasts=replace(board.contrasts, pairs=pairs),
+            tie_groups=groups,
+        )
+    charts = {chart.name: chart for chart in draw_charts(board)}
+    if name not in charts:
+        there = ", ".join(charts) or "none: no model is ranked"
+        raise DemurError(f"no chart {name!r} of these models", f"there are {there}")
+    return charts[name]
 
 
 def _curves(board: Board) -> Chart | None:

@@ -35,15 +35,18 @@ def page_data(board: Board) -> dict[str, Any]:
 def shared(data: dict[str, Any]) -> dict[str, Any]:
     """The same data with what many rows have in common written once: a row holds the place in ``common``."""
     common: dict[str, list[Any]] = {key: [] for key in _COMMON}
+    words: dict[str, int] = {}
     rows = []
     for row in data["rows"]:
         lean = dict(row)
+        if row["stress"]:
+            lean["stress"] = _numbered(row["stress"], words)
         for key, known in common.items():
             if row[key] not in known:
                 known.append(row[key])
             lean[key] = known.index(row[key])
         rows.append(lean)
-    return {**data, "rows": rows, "common": common}
+    return {**data, "rows": rows, "common": common, "words": list(words)}
 
 
 def hazard_titles(ids: list[str]) -> dict[str, str]:
@@ -111,8 +114,17 @@ def _row(row: Row, order: list[str], k: int) -> dict[str, Any]:
     }
 
 
+def _numbered(value: Any, words: dict[str, int]) -> Any:
+    """The same value with every text as ``[place in words]``: names of figures and arms are those of many models."""
+    if isinstance(value, str):
+        return [words.setdefault(value, len(words))]
+    if isinstance(value, list):
+        return [_numbered(item, words) for item in value]
+    return {key: _numbered(item, words) for key, item in value.items()} if isinstance(value, dict) else value
+
+
 def _stress(report: StressReport | None) -> dict[str, Any] | None:
-    """Two numbers after the point are enough here: the figures rest on a few dozen pairs."""
+    """Two decimals are enough here: the figures rest on a few dozen pairs."""
     if report is None:
         return None
     return {
@@ -123,8 +135,8 @@ def _stress(report: StressReport | None) -> dict[str, Any] | None:
                 one.system,
                 plain(one.reason),
                 [_stress_figure(figure) for figure in one.figures],
-                [[plain(control.arm), *_short(control.answered)] for control in one.controls],
-                [[shown(point.dose), *_short(point.refusal_rate)] for point in one.curve],
+                [[plain(control.arm), *_estimate(control.answered, 2)] for control in one.controls],
+                [[shown(point.dose), *_estimate(point.refusal_rate, 2)] for point in one.curve],
             ]
             for one in report.systems
         ],
@@ -134,11 +146,7 @@ def _stress(report: StressReport | None) -> dict[str, Any] | None:
 
 def _stress_figure(figure: StressFigure) -> list[Any]:
     reason = [plain(figure.reason)] if figure.reason else []
-    return [figure.name, *_short(figure.estimate), *reason]
-
-
-def _short(value: Estimate) -> list[float | None]:
-    return [None if number is None else round(number, 3) + 0.0 for number in (value.value, value.low, value.high)]
+    return [figure.name, *_estimate(figure.estimate, 2), *reason]
 
 
 def _reading(figures: ReadingFigures, k: int) -> dict[str, Any]:
@@ -187,14 +195,14 @@ def _hazard(figures: HazardFigures | None) -> list[Any] | None:
     return [
         figures.pairs,
         _estimate(figures.headline),
-        _estimate(figures.refusal_rate),
-        _estimate(figures.over_refusal_rate),
-        [shown(others.difference), shown(others.q)] if others else None,
+        _estimate(figures.refusal_rate, 4),
+        _estimate(figures.over_refusal_rate, 4),
+        [shown(others.difference, 4), shown(others.q, 4)] if others else None,
     ]
 
 
-def _estimate(value: Estimate | CurvePoint) -> list[float | None]:
-    return [shown(value.value), shown(value.low), shown(value.high)]
+def _estimate(value: Estimate | CurvePoint, places: int = 5) -> list[float | None]:
+    return [shown(number, places) for number in (value.value, value.low, value.high)]
 
 
 def _curve(points: list[CurvePoint]) -> list[list[float | None]]:

@@ -33,7 +33,7 @@ from .tracks import track_tables
 
 __all__ = ["build_site"]
 
-SCRIPTS = ("base.js", "tables.js", "draw.js", "stress.js", "model.js", "compare.js", "main.js")
+SCRIPTS = ("base.js", "tables.js", "draw.js", "pdf.js", "stress.js", "model.js", "compare.js", "main.js")
 FILES = {
     "downloads/board.csv": "Every row with all figures and intervals; one line a submission.",
     "downloads/board.json": "The board as the programs exchange it (JSON Schema in the package: board.json).",

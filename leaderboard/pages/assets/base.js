@@ -2,6 +2,11 @@
 // that holds no code; the page's policy forbids everything else.
 const data = JSON.parse(document.getElementById("data").textContent);
 for (const row of data.rows) for (const [key, values] of Object.entries(data.common)) row[key] = values[row[key]];
+// Texts of stress tests are written once: a list of one number is the place of a text.
+const worded = (value) => (Array.isArray(value)
+  ? (value.length === 1 && Number.isInteger(value[0]) ? data.words[value[0]] : value.map(worded))
+  : value !== null && typeof value === "object"
+    ? Object.fromEntries(Object.entries(value).map(([key, item]) => [key, worded(item)])) : value);
 const rows = new Map(data.rows.map((row) => [row.id, row]));
 const architectures = { dense: "dense", moe: "MoE", undisclosed: "undisclosed" };
 const byId = (id) => document.getElementById(id);

@@ -40,7 +40,9 @@ function curveChart(shownRows, reading, label) {
   }
   for (const end of ends) text({ x: end.x + 7, y: end.place + 4, fill: roles[end.at] }, shorten(end.row.name, 19));
   return el("figure", { class: "chart" }, el("div", { class: "plot", role: "img", "aria-label": label }, picture),
-    el("figcaption", null, label), el("p", { class: "files" }, saveButton(picture), " ", printButton()));
+    el("figcaption", null, label), el("p", { class: "files" },
+      saveButton("Save as SVG", "curves.svg", "image/svg+xml", () => svgOf(picture)), " ",
+      saveButton("Save as PDF", "curves.pdf", "application/pdf", () => pdfOf(picture))));
 }
 
 // As shorten() of page_text.py.
@@ -51,26 +53,23 @@ function shorten(text, limit) {
   return `${short.slice(0, limit - 1 - tail)}\u2026${short.slice(-tail)}`;
 }
 
-function saveButton(picture) {
-  const button = el("button", { type: "button" }, "Save as SVG");
+function svgOf(picture) {
+  const copy = picture.cloneNode(true);
+  copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
+  copy.removeAttribute("class");
+  copy.prepend(svg("rect", { width: WIDE, height: HIGH, fill: "var(--paper)" }));
+  return new XMLSerializer().serializeToString(copy).replace(/var\(--(\w+)\)/g, (_, role) => data.palette[role]);
+}
+
+function saveButton(words, file, type, make) {
+  const button = el("button", { type: "button" }, words);
   button.addEventListener("click", () => {
-    const copy = picture.cloneNode(true);
-    copy.setAttribute("xmlns", "http://www.w3.org/2000/svg");
-    copy.removeAttribute("class");
-    copy.prepend(svg("rect", { width: WIDE, height: HIGH, fill: "var(--paper)" }));
-    const text = new XMLSerializer().serializeToString(copy).replace(/var\(--(\w+)\)/g, (_, role) => data.palette[role]);
-    const address = URL.createObjectURL(new Blob([text], { type: "image/svg+xml" }));
-    const anchor = el("a", { href: address, download: "curves.svg" });
+    const address = URL.createObjectURL(new Blob([make()], { type }));
+    const anchor = el("a", { href: address, download: file });
     document.body.append(anchor);
     anchor.click();
     anchor.remove();
     setTimeout(() => URL.revokeObjectURL(address), 10000);
   });
-  return button;
-}
-
-function printButton() {
-  const button = el("button", { type: "button" }, "Print or save as PDF");
-  button.addEventListener("click", () => window.print());
   return button;
 }

@@ -28,8 +28,8 @@ const stressValue = ([, value, low, high, reason]) =>
 const armTitle = (arm) => (arm === "real" ? "the real arm" : arm.replaceAll("_", " "));
 
 function stress(row) {
-  const found = row.stress;
-  if (!found) return null;
+  if (!row.stress) return null;
+  const found = worded(row.stress);
   const [judge, budget, pairs, version] = found.about;
   const parts = found.systems.map(([system, reason, figures, controls, curve]) => [
     el("h4", null, `${system}: ${systems[system]}`),

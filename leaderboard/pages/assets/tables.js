@@ -2,8 +2,15 @@
 const ranking = byId("rank-table");
 const heat = byId("heat-table");
 
-const keyOf = (cell) => "v" in cell.dataset ? (cell.dataset.v === "" ? null : Number(cell.dataset.v))
-  : cell.classList.contains("n") ? (/^[-\d.]+$/.test(cell.textContent.trim()) ? Number(cell.textContent) : null)
+// The number that a cell of numbers begins with; its interval comes after it.
+function leading(text) {
+  const found = /^[-\u2212+]?[\d.]+/.exec(text);
+  return found ? Number(found[0].replace("\u2212", "-")) : null;
+}
+
+const keyOf = (cell) => "f" in cell.dataset ? rows.get(cell.parentElement.dataset.row)[filters.reading][cell.dataset.f][0]
+  : "v" in cell.dataset ? (cell.dataset.v === "" ? null : Number(cell.dataset.v))
+  : cell.classList.contains("n") ? leading(cell.textContent.trim())
     : cell.textContent.trim().toLowerCase();
 
 // What is undefined stays at the end, whichever way the table is sorted.
@@ -54,7 +61,6 @@ function applyReading() {
       const key = cell.dataset.f;
       if (!key) continue;
       const value = figures[key][0];
-      cell.dataset.v = value === null ? "" : value;
       if (key === "c") {
         cell.replaceChildren(...[el("b", null, num(value)), " ", small(span(figures.c[1], figures.c[2])), whisker(figures.c)].filter(Boolean));
       } else {
