@@ -27,6 +27,9 @@ def stress(
     expert: Annotated[
         list[str] | None, typer.Option(help="LAYER:EXPERT for S3, may be repeated; else searched")
     ] = None,
+    shuffles: Annotated[
+        int | None, typer.Option(min=1, help="searches with shuffled labels for S1; 19 or more test its effect at 5 %")
+    ] = None,
     self_test: Annotated[str, typer.Option(help="a model family, or all: test the hooks on tiny random models")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16")] = None,
@@ -51,7 +54,7 @@ def stress(
     from .scorers.short_answers import ShortAnswerJudge
 
     console = Console(stderr=True)
-    plan = settings(budget, [name for name in systems.split(",") if name], parse_experts(expert or []))
+    plan = settings(budget, [name for name in systems.split(",") if name], parse_experts(expert or []), shuffles)
     with console.status(f"loading {model}"):
         subject = load_subject(model, pairs, ShortAnswerJudge(get_scorer(DEFAULT_SCORER)), dtype=dtype, device=device)
     plan = plan_of(subject.model, plan, asked=bool(systems))

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from demur.benchmark.stress.directions import collect, half_samples
+from demur.benchmark.stress.directions import collect, pair_samples
 from demur.benchmark.stress.engine import Engine
 from demur.benchmark.stress.experts import ExpertHooks
 from demur.benchmark.stress.families import tiny_model
@@ -112,7 +112,7 @@ def accumulated(pairs: int) -> int:
     model = tiny_model("olmoe")
     asked = prompts(2 * pairs)
     with Engine(model, token_budget=1024) as engine:
-        found = collect(engine, asked[:pairs], asked[pairs:], half_samples(pairs, 3), 2)
+        found = collect(engine, asked[:pairs], asked[pairs:], pair_samples(pairs, 3, 3), 2)
     tensors = [found.residual, found.norm, *found.frequency, *found.first, *found.own, *found.mean, *found.own_norm]
     return sum(tensor.numel() * tensor.element_size() for tensor in tensors)
 

@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from demur.benchmark.errors import DemurError
 from demur.benchmark.schema import schema
 from demur.benchmark.stress.cells import Cell, read_cells, write_cells
-from demur.benchmark.stress.directions import common_suffix, half_samples
+from demur.benchmark.stress.directions import common_suffix, pair_samples
 from demur.benchmark.stress.experts_figures import expert_figures, gini, part_figures, shapley, spearman
 from demur.benchmark.stress.figures import Draws, area, curve_figures, dose_50, effect
 from demur.benchmark.stress.prepare import learn_openers
@@ -131,15 +131,16 @@ def test_parts_of_a_factorial():
     assert found["shares"]["attention"]["value"] == pytest.approx(4.5 / 6)
 
 
-@given(st.integers(2, 60), st.integers(3, 5))
-def test_half_samples(pairs, seeds):
-    rows = half_samples(pairs, seeds)
-    assert rows.shape == (2 * seeds, pairs)
+@given(st.integers(2, 60), st.integers(3, 5), st.integers(1, 7))
+def test_pair_samples(pairs, seeds, shuffles):
+    rows = pair_samples(pairs, seeds, shuffles)
+    assert rows.shape == (seeds + shuffles, pairs)
     real, shuffled = rows[:seeds], rows[seeds:]
     assert bool((real >= 0).all())
-    assert bool((shuffled.abs() == real).all())
-    assert bool((shuffled.sum(dim=1).abs() <= 1).all())
-    assert bool((half_samples(pairs, seeds) == rows).all())
+    assert bool((shuffled.sum(dim=1) == 0).all())
+    both = min(seeds, shuffles)
+    assert bool((shuffled[:both].abs() == real[:both]).all())
+    assert bool((pair_samples(pairs, seeds, shuffles) == rows).all())
 
 
 def test_common_suffix():

@@ -1,8 +1,8 @@
 """One pass over the training pairs collects all that the systems need: means, norms and routing, never activations.
 
-Means are taken under several weightings of the pairs at once: one half-sample of the pairs per selection seed, and the
-same half-sample with the labels of random pairs exchanged, which is the control of shuffled labels. A pair counts with
-both of its sides or not at all, so a direction is the mean of differences between a request and its own benign twin.
+Means are taken under several weightings of the pairs at once: one sample of the pairs per selection seed, and samples
+with the labels of half of their pairs exchanged, which are the controls of shuffled labels. A pair counts with both of
+its sides or not at all, so a direction is the mean of differences between a request and its own benign twin.
 """
 
 from collections.abc import Sequence
@@ -16,12 +16,14 @@ from .engine import Engine
 from .experts import ExpertCall
 from .rows import Tokens, tapped
 
-__all__ = ["Collected", "collect", "common_suffix", "half_samples"]
+__all__ = ["Collected", "collect", "common_suffix", "pair_samples"]
 
 
 @dataclass(frozen=True, slots=True)
 class Collected:
     """What one pass over pairs gave; w counts weightings, p the last prompt positions (0 is the last token).
+
+    Figures of experts are kept for the first weightings only, as many as :func:`collect` was told.
 
     Attributes:
         residual: (w, layers, p, hidden) mean difference harmful minus benign of the input of each layer.
@@ -56,24 +58,33 @@ def common_suffix(prompts: Sequence[Tokens], most: int) -> int:
     return max(length, 1)
 
 
-def half_samples(pairs: int, seeds: int, shuffle_seed: int = 0) -> Tensor:
-    """(2 x seeds, pairs) weights: for each seed a random two thirds of the pairs, then the same with shuffled labels.
+def pair_samples(pairs: int, seeds: int, shuffles: int) -> Tensor:
+    """(seeds + shuffles, pairs) weights: random two thirds of the pairs, then such samples with shuffled labels.
 
-    A weight of -1 exchanges the labels of a pair. Exactly half of a shuffled sample is exchanged (one less where odd),
-    so nothing of the real difference is left in expectation.
+    A weight of -1 exchanges the labels of a pair. Samples are even and exactly half of a shuffled one is exchanged, so
+    that the mean difference between the sides cancels and only what differs between pairs is left. The samples of
+    shuffle n and of seed n are the same.
     """
-    rows = torch.zeros(2 * seeds, pairs)
-    for seed in range(seeds):
-        source = torch.Generator().manual_seed(10_000 * shuffle_seed + seed)
-        chosen = torch.randperm(pairs, generator=source)[: max(2, round(pairs * 2 / 3))]
-        rows[seed, chosen] = 1
-        rows[seeds + seed, chosen] = 1
-        rows[seeds + seed, chosen[: len(chosen) // 2]] = -1
+    rows = torch.zeros(seeds + shuffles, pairs)
+    half = max(1, round(pairs / 3))
+    for number in range(max(seeds, shuffles)):
+        chosen = torch.randperm(pairs, generator=torch.Generator().manual_seed(number))[: 2 * half]
+        if number < seeds:
+            rows[number, chosen] = 1
+        if number < shuffles:
+            rows[seeds + number, chosen[:half]] = -1
+            rows[seeds + number, chosen[half:]] = 1
     return rows
 
 
 def collect(
-    engine: Engine, harmful: Sequence[Tokens], benign: Sequence[Tokens], weights: Tensor, positions: int
+    engine: Engine,
+    harmful: Sequence[Tokens],
+    benign: Sequence[Tokens],
+    weights: Tensor,
+    positions: int,
+    *,
+    for_experts: int | None = None,
 ) -> Collected:
     """Run every prompt once and accumulate.
 
@@ -81,8 +92,9 @@ def collect(
         engine: open.
         harmful: token ids of the harmful sides.
         benign: of the benign sides, in the same order.
-        weights: (w, pairs) weightings, see :func:`half_samples`.
+        weights: (w, pairs) weightings, see :func:`pair_samples`.
         positions: how many last positions.
+        for_experts: how many of the weightings, from the first on, experts' figures are kept for; all where None.
     """
     prompts = [*harmful, *benign]
     # Sides as each weighting sees them: an exchanged pair counts as benign with its harmful side.
@@ -90,7 +102,7 @@ def collect(
     as_benign = torch.cat([(weights < 0).float(), (weights > 0).float()], dim=1)
     sides = torch.stack([as_harmful, as_benign], dim=1)
     true_side = torch.tensor([0] * len(harmful) + [1] * len(benign))
-    sums = _Sums(engine, sides, true_side, positions)
+    sums = _Sums(engine, sides, true_side, positions, len(weights) if for_experts is None else for_experts)
     for batch in engine.batches(prompts):
         sums.start(batch, [len(prompts[n]) for n in batch])
         handles = [
@@ -109,13 +121,14 @@ def collect(
 class _Sums:
     """The accumulators; memory grows with layers x experts x hidden, not with prompts."""
 
-    def __init__(self, engine: Engine, sides: Tensor, true_side: Tensor, positions: int) -> None:
+    def __init__(self, engine: Engine, sides: Tensor, true_side: Tensor, positions: int, for_experts: int) -> None:
         self.sides, self.true_side, self.positions = sides, true_side, positions
-        self.counts = sides.sum(dim=2)
+        self.for_experts = sides[:for_experts]
+        self.counts = sides.sum(dim=2).clamp(min=1)
         layers = len(engine.parts.layers)
         self.residual: list[Tensor | None] = [None] * layers
         self.norm = torch.zeros(layers, positions)
-        weightings = len(sides)
+        weightings = len(self.for_experts)
         experts = [count for _, _, count in engine.parts.experts]
         self.frequency = [torch.zeros(weightings, 2, positions, count) for count in experts]
         self.first = [torch.zeros(weightings, 2, positions, count) for count in experts]
@@ -168,7 +181,7 @@ class _Sums:
         outputs = call.outputs[flat].float().cpu()
         on = (weights != 0) & (index < count)
         index = index.clamp(max=count - 1)
-        sides = self.sides[:, :, self.batch]
+        sides = self.for_experts[:, :, self.batch]
         chosen = torch.zeros(rows, self.positions, count).scatter_add_(2, index, on.float()).clamp_(max=1)
         self.frequency[call.module] += torch.einsum("wsr,rpe->wspe", sides, chosen)
         best = weights.masked_fill(~on, -1.0).argmax(dim=2, keepdim=True)
@@ -181,10 +194,10 @@ class _Sums:
         rows, hidden, count = len(self.batch), outputs.shape[-1], self.counts_of[module]
         kept, mean = self.own[module], self.mean[module]
         if kept is None or mean is None:
-            kept = torch.zeros(self.positions, count, self.sides.shape[0] * 2, hidden)
+            kept = torch.zeros(self.positions, count, len(self.for_experts) * 2, hidden)
             mean = torch.zeros(2, count, hidden)
             self.own[module], self.mean[module] = kept, mean
-        weight = self.sides[:, :, self.batch].reshape(-1, rows).T
+        weight = self.for_experts[:, :, self.batch].reshape(-1, rows).T
         side = self.true_side[self.batch][:, None].expand(rows, slots).reshape(-1)
         for position in range(self.positions):
             expert = index[:, position].reshape(-1)
@@ -197,9 +210,9 @@ class _Sums:
 
     def result(self, prompts: int) -> Collected:
         """Sums to means and differences."""
-        counts = self.counts.clamp(min=1)
         residual = torch.stack([kept for kept in self.residual if kept is not None], dim=2)
-        means = residual / counts[:, :, None, None, None]
+        means = residual / self.counts[:, :, None, None, None]
+        counts = self.counts[: len(self.for_experts)]
         own, mean = [], []
         for module, count in enumerate(self.counts_of):
             kept, summed = self.own[module], self.mean[module]

@@ -14,8 +14,8 @@ from .interventions import Edit
 from .prepare import Prepared, judge
 from .rows import log_odds
 from .search import Chosen, search
-from .settings import SYSTEMS, Arm, System
-from .systems import candidates, removal
+from .settings import SYSTEMS, Arm, Settings, System
+from .systems import arms_of, candidates, removal
 
 __all__ = ["Unit", "factors", "measure", "own_cells", "units"]
 
@@ -72,15 +72,21 @@ class _Unit:
         ]  # fmt: skip
 
 
-def units(systems: Sequence[System], arms: Callable[[System], Sequence[Arm]], seeds: int, controls: int) -> list[Unit]:
+def units(plan: Settings) -> list[Unit]:
     """The units in the order in which they are measured: S5 needs what S1 chose, so S1 comes first."""
-    needed = {*systems, *(("S1",) if "S5" in systems else ())}
-    wanted = [system for system in SYSTEMS if system in needed]
+    needed = {*plan.systems, *(("S1",) if "S5" in plan.systems else ())}
+
+    def seeds(system: System, arm: Arm) -> int:
+        if (system, arm) == ("S1", "shuffled_labels"):
+            return plan.shuffles
+        return plan.seeds if arm == "real" else plan.control_seeds
+
     return [
         Unit(system, arm, seed)
-        for system in wanted
-        for arm in arms(system)
-        for seed in range(seeds if arm == "real" else controls)
+        for system in SYSTEMS
+        if system in needed
+        for arm in arms_of(system)
+        for seed in range(seeds(system, arm))
     ]
 
 

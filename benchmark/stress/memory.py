@@ -30,9 +30,10 @@ def estimate(model: Any, plan: Settings, train_pairs: int, token_budget: int = 8
     config = model.config.get_text_config()
     hidden, layers, vocabulary = int(config.hidden_size), int(config.num_hidden_layers), int(config.vocab_size)
     experts = sum(int(str(module.num_experts)) for _, module in expert_modules(model))
-    width = 2 * plan.seeds * 2
+    width = 2 * (plan.seeds + plan.control_seeds)
+    shuffles = 2 * max(plan.shuffles - plan.control_seeds, 0)
     # Own outputs are summed, divided and differenced; the candidates of S2 to S4 hold about three more copies.
-    means = 4 * hidden * plan.positions * (width * (layers + 2 * experts) + 3 * experts)
+    means = 4 * hidden * plan.positions * ((width + shuffles) * layers + 2 * width * experts + 3 * experts)
     slots = int(getattr(config, "num_experts_per_tok", None) or 1)
     size = next(model.parameters()).element_size()
     activations = token_budget * hidden * size * (12 + 6 * slots)

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import DemurError
-from .directions import Collected, collect, common_suffix, half_samples
+from .directions import Collected, collect, common_suffix, pair_samples
 from .engine import Engine
 from .interventions import Edit
 from .rows import Tokens
@@ -50,7 +50,7 @@ class Prepared:
         sides: by (part, side) for ``validation`` and ``test``.
         openers: token ids that open a refusal.
         collected: means and routing of the training pairs.
-        seeds: selection seeds; weighting s of ``collected`` is seed s, weighting seeds + s its shuffled control.
+        seeds: selection seeds; weighting s of ``collected`` is seed s, weighting seeds + k is shuffle k.
         refusal_rate: share of scored answers to harmful validation and test prompts that refuse, unsteered.
     """
 
@@ -166,5 +166,6 @@ def prepare(subject: Subject, engine: Engine, plan: Settings) -> Prepared:
     harmful = tokens_of(subject, [pair.harmful for pair in train])
     benign = tokens_of(subject, [pair.benign for pair in train])
     positions = common_suffix([*harmful, *benign], plan.positions)
-    collected = collect(engine, harmful, benign, half_samples(len(train), plan.seeds), positions)
+    weights = pair_samples(len(train), plan.seeds, max(plan.shuffles, plan.control_seeds))
+    collected = collect(engine, harmful, benign, weights, positions, for_experts=plan.seeds + plan.control_seeds)
     return Prepared(subject, plan, sides, openers, collected, plan.seeds, rate, stop)

@@ -26,6 +26,8 @@ class Settings:
         budget: name of the plan.
         seeds: selection seeds of the real arm, each with its own two thirds of the training pairs.
         control_seeds: selection seeds of each control arm.
+        shuffles: of the labels, for S1, whose claim is a direction: each searched anew. With 19 or more the real effect
+            is tested against them, with fewer the fixed limit for controls holds, see :mod:`.controls`.
         candidates: how many candidates enter the first round of a search, after the cheap score.
         experts: how many experts enter the first round of S4; all are taken where there are fewer.
         rounds: prompts of each side per round of the search; half of the candidates go on to the next round.
@@ -43,6 +45,7 @@ class Settings:
     budget: str = "quick"
     seeds: int = 3
     control_seeds: int = 1
+    shuffles: int = 3
     candidates: int = 16
     experts: int = 128
     rounds: tuple[int, ...] = (4, 8)
@@ -66,6 +69,8 @@ class Settings:
             raise DemurError(f"unknown system {', '.join(unknown) or '(none)'}", f"choose of {', '.join(SYSTEMS)}")
         if self.seeds < 3:
             raise DemurError(f"{self.seeds} selection seeds; intervals need at least 3", "leave the seeds alone")
+        if self.shuffles < 1 or self.control_seeds < 1:
+            raise DemurError("no control is left out", "ask for at least one shuffle")
         if list(self.doses) != sorted(set(self.doses)) or not self.doses or self.doses[0] <= 0:
             raise DemurError("the doses must rise and be above zero", "give for example 0.25,0.5,1")
 
@@ -75,6 +80,7 @@ BUDGETS = {
     "full": Settings(
         budget="full",
         control_seeds=3,
+        shuffles=19,
         candidates=48,
         experts=4096,
         rounds=(4, 8, 16),
@@ -89,9 +95,12 @@ BUDGETS = {
 
 
 def settings(
-    budget: str = "quick", systems: Sequence[str] | None = None, named: Sequence[tuple[int, int]] = ()
+    budget: str = "quick",
+    systems: Sequence[str] | None = None,
+    named: Sequence[tuple[int, int]] = (),
+    shuffles: int | None = None,
 ) -> Settings:
-    """A named plan, for some systems only where given.
+    """A named plan, for some systems only and with another number of shuffles where given.
 
     Raises:
         DemurError: unknown budget or system.
@@ -100,7 +109,8 @@ def settings(
         raise DemurError(f"unknown budget {budget!r}", f"choose one of {', '.join(BUDGETS)}")
     plan = BUDGETS[budget]
     wanted = tuple(dict.fromkeys(systems)) if systems else plan.systems
-    return replace(plan, systems=cast("tuple[System, ...]", wanted), named=tuple(named))
+    count = plan.shuffles if shuffles is None else shuffles
+    return replace(plan, systems=cast("tuple[System, ...]", wanted), named=tuple(named), shuffles=count)
 
 
 def parse_experts(texts: Sequence[str]) -> list[tuple[int, int]]:

@@ -24,7 +24,7 @@ from .rows import Tokens
 from .selftest import failures, self_test
 from .settings import EXPERT_SYSTEMS, Settings, System
 from .subject import Subject
-from .systems import arms_of, candidates
+from .systems import candidates
 
 __all__ = ["Progress", "plan_of", "stress"]
 
@@ -86,7 +86,7 @@ def stress(
         with Engine(subject.model, filler=0 if filler is None else filler) as engine:
             progress("answers without steering, directions and routing", 0.01)
             prepared = prepare(subject, engine, plan)
-            work = units(plan.systems, arms_of, plan.seeds, plan.control_seeds)
+            work = units(plan)
             kept = [unit.name for unit in work if _file(folder, unit).exists()]
             journal.append("resumed" if kept else "started", units=len(work), kept=kept, version=package_version())
             try:

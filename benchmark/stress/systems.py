@@ -71,7 +71,7 @@ def candidates(system: System, arm: Arm, seed: int, prepared: Prepared, parts: A
     raise ValueError("S5 has no candidates of its own: it takes the direction that S1 chose")
 
 
-def removal(unit: Tensor, parts: Anatomy, sites: tuple[str, ...] | None = None, *, share: float = 1.0) -> Make:
+def removal(unit: Tensor, parts: Anatomy, sites: tuple[str, ...] | None = None) -> Make:
     """Remove the component along ``unit``.
 
     Args:
@@ -79,7 +79,6 @@ def removal(unit: Tensor, parts: Anatomy, sites: tuple[str, ...] | None = None, 
         parts: the model's anatomy.
         sites: parts whose writes lose it (``attention``, ``feed_forward``, ``shared``, ``routed``); None removes it
             everywhere: from the input of every layer, from attention's writes inside the layers, and at the end.
-        share: of the component that dose 1 removes.
     """
     layers = range(len(parts.layers))
     if sites is None:
@@ -99,7 +98,7 @@ def removal(unit: Tensor, parts: Anatomy, sites: tuple[str, ...] | None = None, 
                 where += [Site("feed_forward", n) for n in layers if parts.feed_forward[n] and n not in moe]
 
     def make(dose: float) -> Edit:
-        return Edit({site: Change(unit=unit, amount=dose * share) for site in where})
+        return Edit({site: Change(unit=unit, amount=dose) for site in where})
 
     return make
 
@@ -113,19 +112,16 @@ def _dense(world: World) -> list[Candidate]:
             difference = collected.residual[world.weighting, layer, position]
             norm = collected.norm[layer, position]
             unit = world.unit(difference)
-            scale = world.scale(difference, collected.residual[world.seed, layer, position])
             cheap = float(difference.norm() / norm.clamp(min=1e-12)) if layer else 0.0
             place = f"layer={layer} position={position}"
 
-            def add(dose: float, layer: int = layer, step: Tensor = unit * norm * scale) -> Edit:
+            def add(dose: float, layer: int = layer, step: Tensor = unit * norm) -> Edit:
                 return Edit({Site("input", layer): Change(add=step * -dose)})
 
-            def induce(dose: float, layer: int = layer, step: Tensor = unit * norm * scale) -> Edit:
+            def induce(dose: float, layer: int = layer, step: Tensor = unit * norm) -> Edit:
                 return Edit({Site("input", layer): Change(add=step * dose)})
 
-            found.append(
-                Candidate(f"remove {place}", cheap, removal(unit, world.parts, share=min(scale, 1.0)), induce, unit)
-            )
+            found.append(Candidate(f"remove {place}", cheap, removal(unit, world.parts), induce, unit))
             found.append(Candidate(f"add {place}", cheap, add, induce, unit))
     return found
 
@@ -234,7 +230,12 @@ def _single(world: World) -> list[Candidate]:
         for position in range(world.positions):
             own = collected.own[module][world.weighting, position, expert]
             if float(own.norm()) > 0:
-                step = world.unit(own) * norm * world.scale(own, collected.own[module][world.seed, position, expert])
+                step = world.unit(own) * norm
+                if world.arm == "shuffled_labels":
+                    # S4 names an expert. As long as the real step, any direction of what the right expert writes
+                    # would find that expert again; the shuffled step keeps its size relative to the real difference.
+                    real = collected.own[module][world.seed, position, expert]
+                    step = step * (own.norm() / real.norm().clamp(min=1e-12))
                 found.append(
                     Candidate(
                         f"own direction {place} position={position}", cheap, step_of(step, -1.0), step_of(step, 1.0)
@@ -249,9 +250,7 @@ def _steps(world: World, members: list[tuple[int, int]], position: int) -> dict[
     for module, expert in members:
         own = world.collected.own[module][world.weighting, position, expert]
         if float(own.norm()) > 0:
-            real = world.collected.own[module][world.seed, position, expert]
-            size = world.collected.own_norm[module][expert] * world.scale(own, real)
-            steps[expert_site(module, expert)] = world.unit(own) * size
+            steps[expert_site(module, expert)] = world.unit(own) * world.collected.own_norm[module][expert]
     return steps
 
 

@@ -27,14 +27,6 @@ class World:
         unit: Tensor = vector / vector.norm().clamp(min=1e-12)
         return unit
 
-    def scale(self, found: Tensor, real: Tensor) -> float:
-        """1, but in the arm of shuffled labels the size of its difference over the size of the real one.
-
-        Labels that carry nothing leave a small difference. Blown up to the norm of the real one it would be mostly
-        what varies most between pairs, which in a model that refuses along one direction is that direction again.
-        """
-        return float(found.norm() / real.norm().clamp(min=1e-12)) if self.arm == "shuffled_labels" else 1.0
-
     @property
     def positions(self) -> int:
         """Last prompt positions that were collected."""
