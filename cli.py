@@ -15,7 +15,7 @@ from .cli_prompts import prompts_app
 from .cli_quickstart import quickstart
 from .cli_run import check, merge, run
 from .cli_scorers import bench_scorer, label, score, scorers, validate_scorer
-from .cli_stress import stress
+from .cli_stress import bench_stress, stress
 from .cli_submit import import_log, submit, verify
 
 __all__ = ["app", "main"]
@@ -47,6 +47,7 @@ app.add_typer(organism_app, name="organism", rich_help_panel=STRESS)
 app.add_typer(prompts_app, name="prompts", rich_help_panel=SET)
 app.add_typer(access_app, name="access", rich_help_panel=SET)
 bench.command("scorer")(bench_scorer)
+bench.command("stress")(bench_stress)
 app.add_typer(bench, name="bench")
 
 

@@ -1,4 +1,4 @@
-"""``demur stress``."""
+"""``demur stress`` and ``demur bench stress``."""
 
 import json
 import time
@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
-__all__ = ["stress"]
+__all__ = ["bench_stress", "stress"]
 
 
 def stress(
@@ -78,6 +78,27 @@ def stress(
         typer.echo(f"{name}: {gain}{'published' if entry['published'] else entry['reason']}")
     typer.echo(f"{out / 'stress.json'}, cells in {out / 'cells.parquet'}")
     typer.echo(f"Next: open {page}")
+
+
+def bench_stress(
+    *,
+    rounds: Annotated[int, typer.Option(min=1, help="interleaved repetitions; the median counts")] = 5,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON and nothing else")] = False,
+) -> None:
+    """Time the stress test's search against one hooked forward per candidate and dose, in processor time."""
+    from .benchmark.stress.bench import bench_stress as measure
+
+    found = measure(rounds=rounds)
+    if as_json:
+        typer.echo(json.dumps(asdict(found), indent=2))
+        return
+    for prompts, ratio in found.ratio.items():
+        typer.echo(f"{found.candidates} candidates on {prompts} prompts: {ratio:.1f} times as fast")
+    typer.echo(f"largest difference of the log-odds: {found.max_abs_difference:.1e}")
+    typer.echo(f"idle hooks lengthen a forward pass by {found.idle_share:.1%}")
+    kept = ", ".join(f"{size:,} bytes for {pairs} pairs" for pairs, size in found.kept_bytes.items())
+    typer.echo(f"kept by the pass that collects directions: {kept}")
+    typer.echo(f"memory: {found.resident_mib:.0f} MiB at most, {found.search_mib:.0f} more than before the searches")
 
 
 def _self_test(name: str, as_json: bool) -> None:

@@ -1,22 +1,24 @@
 """Forward passes for many candidates and prompts at once.
 
-Rows of a batch are (candidate, prompt) pairs, each with its own edit. Two savings are exact: layers before a
-candidate's first edit are not computed again, and a prompt whose tokens select none of the edited experts keeps its own
-logits.
+Rows of a batch are (candidate, prompt) pairs, each with its own edit. Three savings change no result: layers before a
+candidate's first edit are not computed again, what all prompts begin with is computed once per candidate, and a prompt
+whose tokens select none of the edited experts keeps its own logits.
 """
 
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import signature
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from ..errors import DemurError
 from .anatomy import Anatomy, anatomy
 from .experts import ExpertHooks
 from .interventions import Edit, Steering, first_layer
+from .reuse import LayerInputs, Opening, common_opening, output_lengths, reuses_layers, shares_opening
 from .rows import Selected, Tokens, changing, log_odds, pad, skipped, tapped
 
 __all__ = ["MAX_NEW_TOKENS", "Engine", "Scores"]
@@ -58,8 +60,9 @@ class Engine:
         probe = torch.tensor([[2, 3, 5, 4]], device=self.device)
         self.parts: Anatomy = anatomy(model, lambda: self._forward(probe, torch.ones_like(probe)))
         self.hooks = ExpertHooks(model, [name for name, _, _ in self.parts.experts]) if self.parts.experts else None
-        self.reuses_layers = False
-        self._lengths: list[int] = []
+        self.reuses_layers = self.shares_opening = False
+        self.lengths: list[int] = []
+        self._plain: tuple[Tokens, tuple[tuple[Tensor, Tensor], ...]] = ((), ())
 
     @property
     def device(self) -> torch.device:
@@ -68,10 +71,12 @@ class Engine:
         return found
 
     def __enter__(self) -> "Engine":
-        """Hook the experts and find out whether the layers before an edit can be left out exactly."""
+        """Hook the experts and find out what need not be computed again."""
         if self.hooks is not None:
             self.hooks.__enter__()
-        self.reuses_layers = self._reuse_is_exact()
+        self.lengths = output_lengths(self)
+        self.reuses_layers = reuses_layers(self)
+        self.shares_opening = self._cache and shares_opening(self)
         return self
 
     def __exit__(self, *fault: Any) -> None:
@@ -80,19 +85,27 @@ class Engine:
             self.hooks.__exit__(*fault)
 
     def _forward(self, ids: Tensor, mask: Tensor, **more: Any) -> Any:
-        extra = {"use_cache": False} if self._cache else {}
+        extra = {"use_cache": "past_key_values" in more} if self._cache else {}
         with torch.no_grad():
             return self.model(input_ids=ids, attention_mask=mask, **extra, **more)
 
-    def last_logits(self, prompts: Sequence[Tokens]) -> Tensor:
-        """(prompts, vocabulary) float32 logits of the first answer token, in one pass with whatever is attached."""
+    def last_logits(self, prompts: Sequence[Tokens], cache: Any = None) -> Tensor:
+        """(prompts, vocabulary) float32 logits of the first answer token, in one pass with whatever is attached.
+
+        Args:
+            prompts: token ids; without the opening where a cache holds it.
+            cache: keys and values of the opening, a row per prompt; they are added to.
+        """
         ids, mask = (tensor.to(self.device) for tensor in pad(prompts, self.filler))
         last = mask.sum(dim=1) - 1
-        if not self._keep:
-            logits: Tensor = self._forward(ids, mask).logits
-        else:
+        more: dict[str, Any] = {}
+        if cache is not None:
+            more["past_key_values"] = cache
+            mask = torch.cat([mask.new_ones(len(mask), cache.get_seq_length()), mask], dim=1)
+        if self._keep:
             kept, last = torch.unique(last, return_inverse=True)
-            logits = self._forward(ids, mask, logits_to_keep=kept).logits
+            more["logits_to_keep"] = kept
+        logits: Tensor = self._forward(ids, mask, **more).logits
         return logits[torch.arange(len(last), device=logits.device), last.to(logits.device)].float()
 
     def batches(self, prompts: Sequence[Tokens]) -> Iterator[list[int]]:
@@ -157,19 +170,46 @@ class Engine:
             layer = first_layer(edit, self.parts) if self.reuses_layers else 0
             for prompt in changing(edit, len(prompts), selected):
                 groups.setdefault(layer, []).append((number, prompt))
+        inputs = LayerInputs(self, prompts, [layer for layer in groups if 0 < layer < len(self.parts.layers)])
+        shared = common_opening(prompts) if self.shares_opening else 0
         done = 0
         for layer, pairs in sorted(groups.items()):
-            inputs = self._layer_inputs(prompts, layer) if 0 < layer < len(self.parts.layers) else None
-            for rows in self._chunks(pairs, prompts):
-                logits = self._rows(edits, prompts, rows, layer, inputs)
-                who, where = torch.tensor(rows).T
-                odds[who, where] = log_odds(logits, openers)
-                changed = torch.log_softmax(logits, dim=-1)
-                kl[who, where] = (base[where].exp() * (base[where] - changed)).sum(dim=-1).clamp(min=0.0)
-                done += len(rows)
-                if advance:
-                    advance(len(rows))
+            given = inputs.of(layer)
+            for block in self._blocks(pairs, shared):
+                opening = self._opening(edits, block, prompts[0][:shared], layer, given) if shared else None
+                for rows in self._chunks(block, prompts):
+                    logits = self._rows(edits, prompts, rows, layer, given=given, opening=opening)
+                    who, where = torch.tensor(rows).T
+                    odds[who, where] = log_odds(logits, openers)
+                    changed = torch.log_softmax(logits, dim=-1)
+                    kl[who, where] = (base[where].exp() * (base[where] - changed)).sum(dim=-1).clamp(min=0.0)
+                    done += len(rows)
+                    if advance:
+                        advance(len(rows))
         return Scores(odds, kl, (done, len(edits) * len(prompts)))
+
+    def _blocks(self, pairs: list[tuple[int, int]], shared: int) -> Iterator[list[tuple[int, int]]]:
+        """Pairs cut between candidates, so that the openings of a block fit the budget of tokens."""
+        if not shared:
+            yield pairs
+            return
+        numbers = sorted({candidate for candidate, _ in pairs})
+        most = max(1, self.token_budget // shared)
+        for start in range(0, len(numbers), most):
+            chosen = set(numbers[start : start + most])
+            yield [pair for pair in pairs if pair[0] in chosen]
+
+    def _opening(
+        self, edits: Sequence[Edit], block: list[tuple[int, int]], tokens: Tokens, layer: int, given: Tensor | None
+    ) -> Opening:
+        chosen = {candidate: edits[candidate] for candidate in sorted({candidate for candidate, _ in block})}
+        return Opening.make(self, tokens, chosen, layer, given)
+
+    def opening_states(self, tokens: Tokens) -> tuple[tuple[Tensor, Tensor], ...]:
+        """Keys and values of an opening in the model as it is, kept until another is asked for."""
+        if self._plain[0] != tokens:
+            self._plain = (tokens, Opening.make(self, tokens, {0: Edit()}).states)
+        return self._plain[1]
 
     def _chunks(self, pairs: list[tuple[int, int]], prompts: Sequence[Tokens]) -> Iterator[list[tuple[int, int]]]:
         pairs = sorted(pairs, key=lambda pair: (len(prompts[pair[1]]), pair))
@@ -182,78 +222,41 @@ class Engine:
         prompts: Sequence[Tokens],
         rows: list[tuple[int, int]],
         layer: int,
-        inputs: Tensor | None,
+        *,
+        given: Tensor | None,
+        opening: Opening | None,
     ) -> Tensor:
         """(rows, vocabulary) logits on the CPU of (candidate, prompt) rows."""
         numbers = sorted({candidate for candidate, _ in rows})
         owner = torch.tensor([numbers.index(candidate) for candidate, _ in rows])
-        texts = [prompts[prompt] for _, prompt in rows]
-        with Steering(self.parts, self.hooks, [edits[n] for n in numbers], owner):
-            if inputs is None:
-                return self.last_logits(texts).cpu()
-            width = max(map(len, texts))
-            given = inputs[[prompt for _, prompt in rows], :width].to(self.device)
-            with skipped(self.parts.layers[:layer], given, self._lengths):
-                return self.last_logits(texts).cpu()
-
-    def _layer_inputs(self, prompts: Sequence[Tokens], layer: int) -> Tensor:
-        """(prompts, longest, ...) what the layer receives in the model as it is, on the CPU where memory is short."""
-        width = max(map(len, prompts))
-        found: list[tuple[list[int], Tensor]] = []
-        for batch in self.batches(prompts):
-
-            def keep(_m: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], batch: list[int] = batch) -> None:
-                found.append((batch, (args[0] if args else kwargs["hidden_states"]).detach()))
-
-            handle = self.parts.layers[layer].register_forward_pre_hook(keep, with_kwargs=True)
-            try:
-                self.last_logits([prompts[n] for n in batch])
-            finally:
-                handle.remove()
-        first = found[0][1]
-        inputs = torch.zeros(len(prompts), width, *first.shape[2:], dtype=first.dtype, device=first.device)
-        for batch, states in found:
-            inputs[batch, : states.shape[1]] = states
-        return inputs
-
-    def _reuse_is_exact(self) -> bool:
-        """Whether leaving the layers before the middle out, their output given, changes no logit."""
-        middle = len(self.parts.layers) // 2
-        if not middle:
-            return False
-        prompts: list[Tokens] = [(2, 3, 5, 4), (4, 3)]
-        own = self.last_logits(prompts)
-        inputs = self._layer_inputs(prompts, middle)
-        self._lengths = self._output_lengths(prompts)
-        try:
-            with skipped(self.parts.layers[:middle], inputs, self._lengths):
-                again = self.last_logits(prompts)
-        except (TypeError, ValueError, AttributeError, RuntimeError, KeyError, IndexError):
-            return False  # a family whose layers hand more than hidden states to one another
-        return bool(torch.equal(own, again))
-
-    def _output_lengths(self, prompts: Sequence[Tokens]) -> list[int]:
-        """Per layer the length of the tuple that it returns, 0 for a tensor."""
-        lengths = [0] * len(self.parts.layers)
-
-        def form(number: int) -> Callable[[nn.Module, Any, Any], None]:
-            def hook(_module: nn.Module, _args: Any, output: Any) -> None:
-                lengths[number] = len(output) if isinstance(output, tuple | list) else 0
-
-            return hook
-
-        handles = [layer.register_forward_hook(form(number)) for number, layer in enumerate(self.parts.layers)]
-        try:
-            self.last_logits(prompts)
-        finally:
-            for handle in handles:
-                handle.remove()
-        return lengths
+        shared = opening.length if opening else 0
+        texts = [prompts[prompt][shared:] for _, prompt in rows]
+        cache = opening.cache([candidate for candidate, _ in rows]) if opening else None
+        left_out: Any = nullcontext()
+        if given is not None:
+            width = shared + max(map(len, texts))
+            states = given[[prompt for _, prompt in rows], shared:width].to(self.device)
+            left_out = skipped(self.parts.layers[:layer], states, self.lengths)
+        with Steering(self.parts, self.hooks, [edits[n] for n in numbers], owner), left_out:
+            return self.last_logits(texts, cache).cpu()
 
     def generate(
-        self, edits: Sequence[Edit], prompts: Sequence[Tokens], max_new_tokens: int, stop: Sequence[int]
+        self,
+        edits: Sequence[Edit],
+        prompts: Sequence[Tokens],
+        max_new_tokens: int,
+        stop: Sequence[int],
+        *,
+        share: bool | None = None,
     ) -> list[list[Tokens]]:
         """Greedy answers, per edit and prompt, cut after the first token of ``stop``. They stay in memory.
+
+        Args:
+            edits: the candidates.
+            prompts: their token ids.
+            max_new_tokens: at most 64.
+            stop: tokens that end an answer.
+            share: whether to compute a shared opening once; where None, if the model can.
 
         Raises:
             DemurError: more than 64 new tokens are asked for.
@@ -264,25 +267,47 @@ class Engine:
             )
         pairs = [(candidate, prompt) for candidate in range(len(edits)) for prompt in range(len(prompts))]
         answers: dict[tuple[int, int], Tokens] = {}
-        for rows in self._chunks(pairs, prompts):
-            numbers = sorted({candidate for candidate, _ in rows})
-            owner = torch.tensor([numbers.index(candidate) for candidate, _ in rows])
-            ids, mask = (
-                tensor.to(self.device) for tensor in pad([prompts[p] for _, p in rows], self.filler, left=True)
-            )
-            with Steering(self.parts, self.hooks, [edits[n] for n in numbers], owner), torch.no_grad():
-                out = self.model.generate(
-                    input_ids=ids,
-                    attention_mask=mask,
-                    max_new_tokens=max_new_tokens,
-                    do_sample=False,
-                    num_beams=1,
-                    eos_token_id=list(stop),
-                    pad_token_id=self.filler,
-                )
-            for row, tokens in zip(rows, out[:, ids.shape[1] :].tolist(), strict=True):
-                answers[row] = _until(tokens, stop)
+        shared = common_opening(prompts) if (self.shares_opening if share is None else share) else 0
+        for block in self._blocks(pairs, shared):
+            opening = self._opening(edits, block, prompts[0][:shared], 0, None) if shared else None
+            for rows in self._chunks(block, prompts):
+                answers.update(self._answers(edits, prompts, rows, opening, max_new_tokens=max_new_tokens, stop=stop))
         return [[answers[candidate, prompt] for prompt in range(len(prompts))] for candidate in range(len(edits))]
+
+    def _answers(
+        self,
+        edits: Sequence[Edit],
+        prompts: Sequence[Tokens],
+        rows: list[tuple[int, int]],
+        opening: Opening | None,
+        *,
+        max_new_tokens: int,
+        stop: Sequence[int],
+    ) -> dict[tuple[int, int], Tokens]:
+        numbers = sorted({candidate for candidate, _ in rows})
+        owner = torch.tensor([numbers.index(candidate) for candidate, _ in rows])
+        shared = opening.length if opening else 0
+        ids, mask = (
+            tensor.to(self.device) for tensor in pad([prompts[p][shared:] for _, p in rows], self.filler, left=True)
+        )
+        more: dict[str, Any] = {}
+        if opening:
+            # What is padded lies between the opening and the rest, and is masked like any padding.
+            start = torch.tensor([prompts[0][:shared]], device=ids.device).expand(len(ids), -1)
+            ids, mask = torch.cat([start, ids], dim=1), torch.cat([torch.ones_like(start), mask], dim=1)
+            more["past_key_values"] = opening.cache([candidate for candidate, _ in rows])
+        with Steering(self.parts, self.hooks, [edits[n] for n in numbers], owner), torch.no_grad():
+            out = self.model.generate(
+                input_ids=ids,
+                attention_mask=mask,
+                max_new_tokens=max_new_tokens,
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=list(stop) or None,
+                pad_token_id=self.filler,
+                **more,
+            )
+        return {row: _until(tokens, stop) for row, tokens in zip(rows, out[:, ids.shape[1] :].tolist(), strict=True)}
 
 
 def _until(tokens: list[int], stop: Sequence[int]) -> Tokens:

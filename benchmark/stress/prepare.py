@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from torch import Tensor
@@ -52,6 +52,7 @@ class Prepared:
         collected: means and routing of the training pairs.
         seeds: selection seeds; weighting s of ``collected`` is seed s, weighting seeds + k is shuffle k.
         refusal_rate: share of scored answers to harmful validation and test prompts that refuse, unsteered.
+        scored: log-odds and KL of what searches scored before and other seeds try again, by what was scored.
     """
 
     subject: Subject
@@ -62,6 +63,7 @@ class Prepared:
     seeds: int
     refusal_rate: float
     stop: tuple[int, ...]
+    scored: dict[tuple[str, float, str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
 def tokens_of(subject: Subject, texts: Sequence[str]) -> tuple[Tokens, ...]:

@@ -67,10 +67,13 @@ class _Search:
         """Change of log-odds and KL, each (candidates, doses, prompts)."""
         where = self.prepared.sides["validation", side]
         count = min(prompts, len(where.prompts))
+        wanted = [(candidate, dose) for candidate in candidates for dose in doses]
+        keys = [(candidate.key, dose, side, count) for candidate, dose in wanted]
+        known = self.prepared.scored
+        new = [n for n, (candidate, _) in enumerate(wanted) if not candidate.fixed or keys[n] not in known]
         edits = [
             (candidate.induce or candidate.suppress)(dose) if induce else candidate.suppress(dose)
-            for candidate in candidates
-            for dose in doses
+            for candidate, dose in (wanted[n] for n in new)
         ]
         scores = self.engine.score(
             edits,
@@ -80,9 +83,12 @@ class _Search:
             selected=[table[:count] for table in where.selected] or None,
             advance=self.advance,
         )
+        found = {keys[n]: (scores.log_odds[row], scores.kl[row]) for row, n in enumerate(new)}
+        known.update((keys[n], found[keys[n]]) for n in new if wanted[n][0].fixed)
+        odds, kl = (torch.stack([(found.get(key) or known[key])[part] for key in keys]) for part in (0, 1))
         own = log_odds(where.own[:count], self.prepared.openers)
         shape = (len(candidates), len(doses), count)
-        return (scores.log_odds - own).view(shape), scores.kl.view(shape)
+        return (odds - own).view(shape), kl.view(shape)
 
     def round(self, candidates: Sequence[Candidate], doses: Sequence[float], prompts: int) -> list[_Result]:
         """Score candidates on both sides: a result for every candidate and dose, the best first."""

@@ -36,6 +36,7 @@ class Candidate:
         suppress: the edit that should lower refusal, by dose.
         induce: the edit that should raise it; None where the system has none.
         unit: the direction (hidden,) of the residual stream, where the candidate has one.
+        fixed: whether the edit is the same under every selection seed, so that it need not be scored again.
     """
 
     key: str
@@ -43,6 +44,7 @@ class Candidate:
     suppress: Make
     induce: Make | None = None
     unit: Tensor | None = None
+    fixed: bool = False
 
 
 def arms_of(system: System) -> tuple[Arm, ...]:
@@ -221,8 +223,8 @@ def _single(world: World) -> list[Candidate]:
             return lambda dose: Edit({site: Change(add=step * (sign * dose))})
 
         if world.arm == "real":
-            found.append(Candidate(f"silence {place}", cheap, silence))
-            found.append(Candidate(f"own mean {place}", cheap, step_of(mean, -1.0)))
+            found.append(Candidate(f"silence {place}", cheap, silence, fixed=True))
+            found.append(Candidate(f"own mean {place}", cheap, step_of(mean, -1.0), fixed=True))
         elif world.arm == "random_direction":
             noise = world.unit(mean)
             found.append(Candidate(f"silence {place}", cheap, step_of(noise * norm, -1.0)))
