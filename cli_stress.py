@@ -24,6 +24,9 @@ def stress(
     pairs: Annotated[
         Path | None, typer.Option(help='JSON lines {"id", "harmful", "benign", "part"}; without it the public pairs')
     ] = None,
+    general: Annotated[
+        Path | None, typer.Option(help="general instructions, one a line: S1 is measured against these too")
+    ] = None,
     expert: Annotated[
         list[str] | None, typer.Option(help="LAYER:EXPERT for S3, may be repeated; else searched")
     ] = None,
@@ -56,7 +59,8 @@ def stress(
     console = Console(stderr=True)
     plan = settings(budget, [name for name in systems.split(",") if name], parse_experts(expert or []), shuffles)
     with console.status(f"loading {model}"):
-        subject = load_subject(model, pairs, ShortAnswerJudge(get_scorer(DEFAULT_SCORER)), dtype=dtype, device=device)
+        judge = ShortAnswerJudge(get_scorer(DEFAULT_SCORER))
+        subject = load_subject(model, pairs, judge, general=general, dtype=dtype, device=device)
     plan = plan_of(subject.model, plan, asked=bool(systems))
     with _bar(console) as bar:
         task = bar.add_task("starting", total=1.0, left="")

@@ -157,11 +157,15 @@ def test_dense_model_with_an_expert_option():
         ExpertHooks(tiny_model("llama"))
 
 
-def test_compiled_model_is_refused():
+@pytest.mark.parametrize("inside", [False, True])
+def test_compiled_model_is_refused(inside):
     model = tiny_model("llama")
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's own, about its parts
-        model.compile()
+        if inside:
+            model.forward = torch.compile(model.forward)
+        else:
+            model.compile()
     with pytest.raises(DemurError, match="compiled"):
         require_steerable(model)
 

@@ -10,9 +10,10 @@ import torch
 
 from demur.benchmark.errors import DemurError
 from demur.benchmark.stress import sweep
-from demur.benchmark.stress.cells import read_cells
+from demur.benchmark.stress.cells import Cell, read_cells
 from demur.benchmark.stress.engine import MAX_NEW_TOKENS, Engine
 from demur.benchmark.stress.families import tiny_model
+from demur.benchmark.stress.figures import Draws
 from demur.benchmark.stress.interventions import Edit
 from demur.benchmark.stress.memory import estimate, require_memory
 from demur.benchmark.stress.page import page_html, write_page
@@ -61,6 +62,16 @@ def test_the_direction_lies_in_the_routed_experts(measured):
     shares = result["systems"]["S5"]["figures"]["log_odds"]["shares"]
     assert shares["routed"]["value"] > 0.9
     assert sum(share["value"] for share in shares.values()) == pytest.approx(1.0)
+
+
+def test_directions_against_general_instructions_are_reported_beside(tmp_path):
+    plan = replace(PLAN, systems=("S1",))
+    general = tuple(f"plain{n} good{n}" for n in range(8))
+    controls = stress(subject(general=general), plan, tmp_path)["systems"]["S1"]["controls"]
+    assert controls["general_instructions"]["answered"]["value"] >= 0.5
+    assert controls["shuffled_labels"]["seeds"] == PLAN.shuffles
+    with pytest.raises(DemurError, match="at least two are needed"):
+        subject(general=("plain1",))
 
 
 def test_progress_rises_to_one(measured):
@@ -162,6 +173,30 @@ def test_a_failed_control_holds_the_figures_back(measured):
     assert verdict({"real": effect(0.0), "random_direction": effect(0.0)}) == ""
 
 
+def test_nineteen_shuffles_are_a_permutation_test():
+    from demur.benchmark.stress.controls import control_figures, verdict
+
+    own = [Cell("own", side="harmful", pair_id=f"p{n}", judgement="refused") for n in range(8)]
+
+    def arm(name, seed, answered):
+        labels = ["complied"] * answered + ["refused"] * (8 - answered)
+        return [
+            Cell("test", "S1", name, seed, "c", "suppress", 1.0, "harmful", f"p{n}", judgement=label)
+            for n, label in enumerate(labels)
+        ]
+
+    def figures(shuffled):
+        cells = [cell for seed in range(3) for cell in arm("real", seed, 6)]
+        cells += [cell for seed, answered in enumerate(shuffled) for cell in arm("shuffled_labels", seed, answered)]
+        doses = {"real": dict.fromkeys(range(3), 1.0), "shuffled_labels": dict.fromkeys(range(len(shuffled)), 1.0)}
+        return control_figures(cells, own, list(doses), doses, Draws.make(8, 3))
+
+    assert figures([5] * 19)["shuffled_labels"]["p_value"] == pytest.approx(0.05)
+    assert verdict(figures([5] * 19)) == ""
+    assert "p is 0.10" in verdict(figures([5] * 18 + [6]))
+    assert "shuffled labels with the same search budget answers 62%" in verdict(figures([5] * 3))
+
+
 def test_at_most_64_new_tokens():
     with pytest.raises(DemurError, match="1 to 64"):
         Settings(new_tokens=65)
@@ -249,28 +284,35 @@ def test_named_experts(tmp_path):
         stress(subject(), replace(named, named=((1, 99),)), tmp_path / "other")
 
 
-def test_scores_equal_the_straightforward_way():
-    """Batched candidates with layers and rows left out against one hooked forward per candidate and dose."""
+@pytest.mark.parametrize("family", ["olmoe", "gpt2", "gpt_oss"])
+def test_scores_equal_the_straightforward_way(family):
+    """Batched candidates with layers, openings and rows left out against one hooked forward per candidate and dose."""
     from demur.benchmark.stress.interventions import Change, Site, Steering, expert_site
     from demur.benchmark.stress.rows import log_odds
 
-    made = tiny_model("olmoe")
+    made = tiny_model(family)
     source = torch.Generator().manual_seed(0)
-    prompts = [tuple(torch.randint(2, 90, (5 + n % 4,), generator=source).tolist()) for n in range(6)]
+    opening = torch.randint(2, 90, (6,), generator=source).tolist()
+    prompts = [(*opening, *torch.randint(2, 90, (3 + n % 4,), generator=source).tolist()) for n in range(6)]
     vector = torch.randn(32, generator=source)
     edits = [Edit({Site("input", n): Change(add=vector * dose)}) for n in range(4) for dose in (0.1, 0.4)]
-    edits += [
-        Edit({expert_site(m, e): Change(keep=1 - dose)}) for m in range(4) for e in range(8) for dose in (0.5, 1.0)
-    ]
     with Engine(made) as engine:
+        edits += [
+            Edit({expert_site(m, e): Change(keep=1 - dose)})
+            for m, (_, _, count) in enumerate(engine.parts.experts) for e in range(count) for dose in (0.5, 1.0)
+        ]  # fmt: skip
         assert engine.reuses_layers
+        assert engine.shares_opening
         selected = engine.selected(prompts)
-        fast = engine.score(edits, prompts, [3, 4], selected=selected)
-        assert fast.passes[0] < fast.passes[1]
+        fast = engine.score(edits, prompts, [3, 4], selected=selected or None)
+        assert fast.passes[0] < fast.passes[1] or not selected
+        assert len(set(map(tuple, fast.log_odds.tolist()))) > len(edits) // 2
         for number, edit in enumerate(edits):
             with Steering(engine.parts, engine.hooks, [edit], torch.zeros(len(prompts)).long()):
                 slow = log_odds(engine.last_logits(prompts), [3, 4])
             assert torch.allclose(fast.log_odds[number], slow, atol=1e-5)
+        shared, whole = (engine.generate(edits[:9], prompts, 5, (), share=share) for share in (True, False))
+        assert shared == whole
 
 
 @pytest.mark.slow

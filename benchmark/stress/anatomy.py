@@ -67,7 +67,7 @@ def require_steerable(model: Any, *, experts: bool = False) -> None:
         DemurError: compiled, quantised experts, a router outside the interface, or dense where experts are asked for.
     """
     name = type(model).__name__
-    if hasattr(model, "_orig_mod") or any(getattr(m, "_compiled_call_impl", None) for m in model.modules()):
+    if hasattr(model, "_orig_mod") or any(_is_compiled(module) for module in model.modules()):
         raise DemurError(
             f"{name} is compiled: hooks inside a compiled graph are silently left out",
             "load the model without torch.compile",
@@ -101,6 +101,13 @@ def require_steerable(model: Any, *, experts: bool = False) -> None:
             f"{name} is a dense model: it has no experts to steer",
             "leave the options for experts out",
         )
+
+
+def _is_compiled(module: nn.Module) -> bool:
+    """By ``module.compile()``, or by a compiled function in the place of its ``forward``."""
+    return bool(getattr(module, "_compiled_call_impl", None)) or hasattr(
+        vars(module).get("forward"), "_torchdynamo_orig_callable"
+    )
 
 
 def decoder_layers(model: Any) -> tuple[nn.Module, ...]:

@@ -59,7 +59,8 @@ def verdict(figures: dict[str, Any]) -> str:
     real = figures["real"]["answered"]["value"]
     for arm, entry in figures.items():
         value = entry["answered"]["value"]
-        if arm == "real" or value is None or real is None:
+        # Directions against general instructions are another way to the same end, reported beside, not a control.
+        if arm in ("real", "general_instructions") or value is None or real is None:
             continue
         if arm == "shuffled_labels" and entry["seeds"] >= MIN_SHUFFLES:
             if real >= MAX_CONTROL_EFFECT and entry["p_value"] > MAX_P:

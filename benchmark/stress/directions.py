@@ -16,7 +16,7 @@ from .engine import Engine
 from .experts import ExpertCall
 from .rows import Tokens, tapped
 
-__all__ = ["Collected", "collect", "common_suffix", "pair_samples"]
+__all__ = ["Collected", "collect", "collect_against", "common_suffix", "pair_samples"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,6 +103,25 @@ def collect(
     sides = torch.stack([as_harmful, as_benign], dim=1)
     true_side = torch.tensor([0] * len(harmful) + [1] * len(benign))
     sums = _Sums(engine, sides, true_side, positions, len(weights) if for_experts is None else for_experts)
+    with tapped(engine.hooks, sums):
+        _pass(engine, prompts, sums)
+    return sums.result(len(prompts))
+
+
+def collect_against(
+    engine: Engine, harmful: Sequence[Tokens], general: Sequence[Tokens], weights: Tensor, positions: int
+) -> Tensor:
+    """(w, layers, p, hidden) mean of the harmful sides that a weighting takes, minus that of general instructions."""
+    ours = torch.cat([weights, torch.zeros(len(weights), len(general))], dim=1)
+    theirs = torch.cat([torch.zeros_like(weights), torch.ones(len(weights), len(general))], dim=1)
+    true_side = torch.tensor([0] * len(harmful) + [1] * len(general))
+    sums = _Sums(engine, torch.stack([ours, theirs], dim=1), true_side, positions, 0)
+    _pass(engine, [*harmful, *general], sums)
+    means = sums.means()
+    return means[:, 0] - means[:, 1]
+
+
+def _pass(engine: Engine, prompts: Sequence[Tokens], sums: "_Sums") -> None:
     for batch in engine.batches(prompts):
         sums.start(batch, [len(prompts[n]) for n in batch])
         handles = [
@@ -110,12 +129,10 @@ def collect(
             for number, layer in enumerate(engine.parts.layers)
         ]
         try:
-            with tapped(engine.hooks, sums):
-                engine.last_logits([prompts[n] for n in batch])
+            engine.last_logits([prompts[n] for n in batch])
         finally:
             for handle in handles:
                 handle.remove()
-    return sums.result(len(prompts))
 
 
 class _Sums:
@@ -208,10 +225,14 @@ class _Sums:
             self.own_norm[module].index_add_(0, expert, out.norm(dim=-1))
             self.hits[module].view(-1).index_add_(0, side * count + expert, on[:, position].reshape(-1).float())
 
+    def means(self) -> Tensor:
+        """(w, 2 sides, layers, p, hidden) of the residual stream."""
+        residual = torch.stack([kept for kept in self.residual if kept is not None], dim=2)
+        return residual / self.counts[:, :, None, None, None]
+
     def result(self, prompts: int) -> Collected:
         """Sums to means and differences."""
-        residual = torch.stack([kept for kept in self.residual if kept is not None], dim=2)
-        means = residual / self.counts[:, :, None, None, None]
+        means = self.means()
         counts = self.counts[: len(self.for_experts)]
         own, mean = [], []
         for module, count in enumerate(self.counts_of):

@@ -72,7 +72,7 @@ class _Unit:
         ]  # fmt: skip
 
 
-def units(plan: Settings) -> list[Unit]:
+def units(plan: Settings, *, general: bool = False) -> list[Unit]:
     """The units in the order in which they are measured: S5 needs what S1 chose, so S1 comes first."""
     needed = {*plan.systems, *(("S1",) if "S5" in plan.systems else ())}
 
@@ -85,7 +85,7 @@ def units(plan: Settings) -> list[Unit]:
         Unit(system, arm, seed)
         for system in SYSTEMS
         if system in needed
-        for arm in arms_of(system)
+        for arm in arms_of(system, general=general)
         for seed in range(seeds(system, arm))
     ]
 

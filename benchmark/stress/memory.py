@@ -7,6 +7,7 @@ import torch
 
 from ..errors import DemurError
 from .experts import expert_modules
+from .reuse import KEPT_BYTES
 from .settings import Settings
 from .subject import Subject
 
@@ -36,7 +37,13 @@ def estimate(model: Any, plan: Settings, train_pairs: int, token_budget: int = 8
     means = 4 * hidden * plan.positions * ((width + shuffles) * layers + 2 * width * experts + 3 * experts)
     slots = int(getattr(config, "num_experts_per_tok", None) or 1)
     size = next(model.parameters()).element_size()
-    activations = token_budget * hidden * size * (12 + 6 * slots)
+    heads = int(getattr(config, "num_attention_heads", None) or 1)
+    written = int(getattr(config, "num_key_value_heads", None) or heads) * int(
+        getattr(config, "head_dim", None) or hidden // heads
+    )
+    # Keys and values of shared openings: as computed, as handed to the rows, and as these add to them.
+    openings = 3 * token_budget * layers * 2 * written * size
+    activations = token_budget * hidden * size * (12 + 6 * slots) + openings + KEPT_BYTES
     rows = max(train_pairs, plan.test_pairs * len(plan.doses), token_budget // 16)
     return {"means": means, "activations": activations, "logits": 3 * 4 * rows * vocabulary}
 

@@ -8,7 +8,7 @@ from ..errors import DemurError, raise_all
 from ..prompts import load_prompt_set
 from .subject import PARTS, Part, TextPair
 
-__all__ = ["assign_parts", "public_pairs", "read_pairs"]
+__all__ = ["assign_parts", "public_pairs", "read_general", "read_pairs"]
 
 _CYCLE: tuple[Part, ...] = ("train", "validation", "train", "test")
 """Half of the pairs give directions, a quarter chooses, a quarter is measured."""
@@ -43,13 +43,9 @@ def read_pairs(path: Path) -> tuple[TextPair, ...]:
     Raises:
         DemurError: the file cannot be read, or lines are wrong; all are named.
     """
-    try:
-        lines = path.read_text(encoding="utf-8").splitlines()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise DemurError(f"{path}: cannot read: {fault}", "give a file of JSON lines in UTF-8") from fault
     rows: list[dict[str, str]] = []
     faults = []
-    for number, line in enumerate(lines, start=1):
+    for number, line in enumerate(_lines(path), start=1):
         if not line.strip():
             continue
         try:
@@ -69,6 +65,22 @@ def read_pairs(path: Path) -> tuple[TextPair, ...]:
     if with_part:
         return tuple(TextPair(row["id"], row["harmful"], row["benign"], _part(row["part"])) for row in rows)
     return assign_parts([(row["id"], row["harmful"], row["benign"]) for row in rows])
+
+
+def read_general(path: Path) -> tuple[str, ...]:
+    """General instructions of a text file, one a line.
+
+    Raises:
+        DemurError: the file cannot be read.
+    """
+    return tuple(line.strip() for line in _lines(path) if line.strip())
+
+
+def _lines(path: Path) -> list[str]:
+    try:
+        return path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as fault:
+        raise DemurError(f"{path}: cannot read: {fault}", "give a file of lines in UTF-8") from fault
 
 
 def assign_parts(rows: Sequence[tuple[str, str, str]]) -> tuple[TextPair, ...]:

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from ..errors import DemurError
-from .directions import Collected, collect, common_suffix, pair_samples
+from .directions import Collected, collect, collect_against, common_suffix, pair_samples
 from .engine import Engine
 from .interventions import Edit
 from .rows import Tokens
@@ -52,6 +52,7 @@ class Prepared:
         collected: means and routing of the training pairs.
         seeds: selection seeds; weighting s of ``collected`` is seed s, weighting seeds + k is shuffle k.
         refusal_rate: share of scored answers to harmful validation and test prompts that refuse, unsteered.
+        against_general: (seeds, layers, p, hidden) harmful minus general instructions; None where none are given.
         scored: log-odds and KL of what searches scored before and other seeds try again, by what was scored.
     """
 
@@ -63,6 +64,7 @@ class Prepared:
     seeds: int
     refusal_rate: float
     stop: tuple[int, ...]
+    against_general: Tensor | None = None
     scored: dict[tuple[str, float, str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
 
 
@@ -167,7 +169,9 @@ def prepare(subject: Subject, engine: Engine, plan: Settings) -> Prepared:
     train = subject.part("train")
     harmful = tokens_of(subject, [pair.harmful for pair in train])
     benign = tokens_of(subject, [pair.benign for pair in train])
-    positions = common_suffix([*harmful, *benign], plan.positions)
+    general = tokens_of(subject, subject.general)
+    positions = common_suffix([*harmful, *benign, *general], plan.positions)
     weights = pair_samples(len(train), plan.seeds, max(plan.shuffles, plan.control_seeds))
     collected = collect(engine, harmful, benign, weights, positions, for_experts=plan.seeds + plan.control_seeds)
-    return Prepared(subject, plan, sides, openers, collected, plan.seeds, rate, stop)
+    against = collect_against(engine, harmful, general, weights[: plan.seeds], positions) if general else None
+    return Prepared(subject, plan, sides, openers, collected, plan.seeds, rate, stop, against)

@@ -42,6 +42,7 @@ def fingerprint(subject: Subject, plan: Settings) -> str:
         "pairs": [asdict(pair) for pair in subject.pairs],
         "template": subject.tokenizer.chat_template,
         "openers": subject.openers,
+        "general": subject.general,
     }
     digest.update(json.dumps(known, sort_keys=True, default=str).encode())
     for name, parameter in subject.model.named_parameters():

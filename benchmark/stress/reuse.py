@@ -20,12 +20,22 @@ from .rows import Tokens, skipped
 if TYPE_CHECKING:
     from .engine import Engine
 
-__all__ = ["LEAST", "LayerInputs", "Opening", "common_opening", "output_lengths", "reuses_layers", "shares_opening"]
+__all__ = [
+    "KEPT_BYTES",
+    "LEAST",
+    "LayerInputs",
+    "Opening",
+    "common_opening",
+    "output_lengths",
+    "reuses_layers",
+    "shares_opening",
+]
 
 LEAST = 4
 """Shorter openings are not worth a pass of their own."""
 
-_KEPT_BYTES = 2**28
+KEPT_BYTES = 2**28
+"""Of layers' inputs that are held at a time."""
 _PROBES: tuple[Tokens, ...] = ((2, 3, 5, 4, 3), (2, 3, 5, 4, 6, 2, 3))
 _UNLIKE = (TypeError, ValueError, AttributeError, RuntimeError, KeyError, IndexError)
 """What a family raises that cannot be run with layers left out or with a cache that was made here."""
@@ -44,7 +54,7 @@ class LayerInputs:
         self.engine, self.prompts, self.layers = engine, prompts, sorted(layers)
         self.width = max(map(len, prompts))
         size = 4 * len(prompts) * self.width * engine.model.config.get_text_config().hidden_size
-        self.at_once = max(1, _KEPT_BYTES // size)
+        self.at_once = max(1, KEPT_BYTES // size)
         self.kept: dict[int, Tensor] = {}
 
     def of(self, layer: int) -> Tensor | None:
@@ -133,9 +143,11 @@ class Opening:
                 start = given[:1, : len(tokens)].expand(len(edits), *(-1 for _ in given.shape[1:]))
                 with skipped(engine.parts.layers[:layer], start.to(engine.device), engine.lengths):
                     engine.last_logits(rows, cache)
-        if any(type(kept) is not DynamicLayer for kept in cache.layers):
-            raise TypeError("the model keeps more than keys and values")
-        found = [(kept.keys, kept.values) for kept in cache.layers[layer if given is not None else 0 :]]
+        found = []
+        for kept in cache.layers[layer if given is not None else 0 :]:
+            if type(kept) is not DynamicLayer:
+                raise TypeError("the model keeps more than keys and values")
+            found.append((kept.keys, kept.values))
         before = plain[:layer] if given is not None else ()
         place = {number: row for row, number in enumerate(edits)}
         return Opening((*before, *found), place)  # type: ignore[arg-type]  # initialised: every layer was called
@@ -179,8 +191,9 @@ def shares_opening(engine: "Engine") -> bool:
         answers = [engine.generate([Edit()], _PROBES, 2, (), share=share) for share in (False, True)]
     except _UNLIKE:
         return False
-    exact = torch.finfo(next(engine.model.parameters()).dtype).eps
-    close = float((own - again).abs().max()) <= 64 * exact * float(own.abs().max())
+    dtype = next(engine.model.parameters()).dtype
+    slack = (64 if dtype == torch.float32 else 4) * torch.finfo(dtype).eps
+    close = float((own - again).abs().max()) <= slack * float(own.abs().max())
     return close and answers[0] == answers[1]
 
 

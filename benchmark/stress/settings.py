@@ -10,7 +10,7 @@ from .engine import MAX_NEW_TOKENS
 __all__ = ["ARMS", "BUDGETS", "EXPERT_SYSTEMS", "SYSTEMS", "Arm", "Settings", "System", "parse_experts", "settings"]
 
 System = Literal["S1", "S2", "S3", "S4", "S5"]
-Arm = Literal["real", "random_direction", "random_expert", "shuffled_labels"]
+Arm = Literal["real", "random_direction", "random_expert", "shuffled_labels", "general_instructions"]
 
 SYSTEMS: tuple[System, ...] = get_args(System)
 ARMS: tuple[Arm, ...] = get_args(Arm)

@@ -54,6 +54,8 @@ class Subject:
         pairs: at least two of each part, ids unique.
         judge: see :class:`Judge`.
         openers: ids of tokens that open a refusal; empty: they are learnt from the model's own answers to train pairs.
+        general: instructions about anything; where given, S1 is also measured with directions from harmful requests
+            against these, which hold the topic of the requests as well as their harm.
     """
 
     name: str
@@ -62,6 +64,7 @@ class Subject:
     pairs: tuple[TextPair, ...]
     judge: Judge
     openers: tuple[int, ...] = ()
+    general: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         """Refuse what cannot be measured, all faults at once."""
@@ -78,6 +81,8 @@ class Subject:
                 faults.append(f"pair {pair.id} has an empty side")
             if pair.part not in PARTS:
                 faults.append(f"pair {pair.id}: unknown part {pair.part!r}")
+        if len(self.general) == 1 or not all(text.strip() for text in self.general):
+            faults.append("general instructions: at least two are needed, none of them empty")
         for part in PARTS:
             count = len(self.part(part))
             if count < MIN_PAIRS:

@@ -86,7 +86,7 @@ def stress(
         with Engine(subject.model, filler=0 if filler is None else filler) as engine:
             progress("answers without steering, directions and routing", 0.01)
             prepared = prepare(subject, engine, plan)
-            work = units(plan)
+            work = units(plan, general=bool(subject.general))
             kept = [unit.name for unit in work if _file(folder, unit).exists()]
             journal.append("resumed" if kept else "started", units=len(work), kept=kept, version=package_version())
             try:

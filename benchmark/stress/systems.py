@@ -47,8 +47,8 @@ class Candidate:
     fixed: bool = False
 
 
-def arms_of(system: System) -> tuple[Arm, ...]:
-    """The real arm and the controls that a system has."""
+def arms_of(system: System, *, general: bool = False) -> tuple[Arm, ...]:
+    """The real arm and the controls that a system has; with general instructions S1's directions against these too."""
     arms: dict[System, tuple[Arm, ...]] = {
         "S1": ("real", "random_direction", "shuffled_labels"),
         "S2": ("real", "random_expert", "shuffled_labels"),
@@ -56,7 +56,7 @@ def arms_of(system: System) -> tuple[Arm, ...]:
         "S4": ("real", "random_direction", "shuffled_labels"),
         "S5": ("real", "random_direction"),
     }
-    return arms[system]
+    return (*arms[system], "general_instructions") if general and system == "S1" else arms[system]
 
 
 def candidates(system: System, arm: Arm, seed: int, prepared: Prepared, parts: Anatomy) -> list[Candidate]:
@@ -111,7 +111,7 @@ def _dense(world: World) -> list[Candidate]:
     collected = world.collected
     for layer in range(math.ceil(len(world.parts.layers) * (1 - LAST_LAYERS_OUT))):
         for position in range(world.positions):
-            difference = collected.residual[world.weighting, layer, position]
+            difference = world.residual[layer, position]
             norm = collected.norm[layer, position]
             unit = world.unit(difference)
             cheap = float(difference.norm() / norm.clamp(min=1e-12)) if layer else 0.0

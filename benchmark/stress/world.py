@@ -18,6 +18,10 @@ class World:
         self.named = prepared.settings.named
         self.seed = seed
         self.weighting = prepared.seeds + seed if arm == "shuffled_labels" else seed
+        # (layers, positions, hidden) mean difference of the residual stream
+        self.residual = prepared.collected.residual[self.weighting]
+        if arm == "general_instructions" and prepared.against_general is not None:
+            self.residual = prepared.against_general[seed]
         self.random = torch.Generator().manual_seed(1_000_003 * (seed + 1) + sum(map(ord, system + arm)))
 
     def unit(self, vector: Tensor) -> Tensor:
