@@ -287,7 +287,7 @@ def test_tracks_of_others_stand_apart(tmp_path):
     figures |= {"intervals": {"refusal_rate": [0.2, 0.3]}, "c_k": [0.9, 0.8, 0.7, 0.6]}
     models = [
         ExternalModel("<b>one</b>", "moe", 10**11, 10**10, "card", figures),
-        ExternalModel("two", "undisclosed", None, None, "none", {"n": 3, "refusal_rate": None}),
+        ExternalModel("two", "undisclosed", None, None, "none", {"n": 3, "refusal_rate": 1.0}),
     ]
     track = ExternalTrack("Theirs", "Their labels.", "a paper", ["dual_use"], ["A note."], models)
     page = build_site(replace(board_of("none"), external=[track]), tmp_path / "site").read_text(encoding="utf-8")
@@ -297,6 +297,7 @@ def test_tracks_of_others_stand_apart(tmp_path):
         "Model", "Architecture", "Active parameters", "Responses", "Refusal rate", "C@4 of the two groups",
         "Stability index", "Refusal rate, dual use",
     ]  # fmt: skip
+    assert '<td class="n" data-v="3">3</td><td class="n" data-v="1.0">1.000</td>' in part, "a rate is no count"
     assert '<td class="n" data-v="705">705</td><td class="n" data-v="0.25">0.250 <span class="i">[0.200, 0.300]' in part
 
 

@@ -25,7 +25,7 @@ def page_data(board: Board) -> dict[str, Any]:
     return {
         "k": board.ranking.k,
         "reading": board.ranking.reading,
-        "resolution": shown(board.ranking.resolution.difference) if board.ranking.resolution else None,
+        "resolution": _number(board.ranking.resolution.difference) if board.ranking.resolution else None,
         "floor": board.ranking.coverage_floor,
         "hazards": [[hazard, title] for hazard, title in hazard_titles(order).items()],
         "rows": [_row(row, order, board.ranking.k) for row in board.rows],
@@ -102,9 +102,9 @@ def _row(row: Row, order: list[str], k: int) -> dict[str, Any]:
         "tie": row.tie_group,
         "refused": _reading(row.refused, k),
         "strict": _reading(row.strict, k),
-        "soft": [shown(row.soft.value), shown(row.soft.difference), row.soft.flag] if row.soft else None,
+        "soft": [_number(row.soft.value), _number(row.soft.difference), row.soft.flag] if row.soft else None,
         "corrected": _corrected(row),
-        "stability": [row.stability.prompts, *map(shown, _stability(row))],
+        "stability": [row.stability.prompts, *map(_number, _stability(row))],
         "coverage": {"harmful": _covered(row.coverage.harmful), "benign": _covered(row.coverage.benign)},
         "hazards": [_hazard(by_hazard.get(hazard)) for hazard in order],
         "stress": _stress(row.stress),
@@ -129,14 +129,14 @@ def _stress(report: StressReport | None) -> dict[str, Any] | None:
         return None
     return {
         "about": [plain(report.judge), plain(report.budget), report.pairs, plain(report.package_version)],
-        "rates": [shown(report.refusal_rate), shown(report.over_refusal_rate)],
+        "rates": [_number(report.refusal_rate), _number(report.over_refusal_rate)],
         "systems": [
             [
                 one.system,
                 plain(one.reason),
                 [_stress_figure(figure) for figure in one.figures],
                 [[plain(control.arm), *_estimate(control.answered, 2)] for control in one.controls],
-                [[shown(point.dose), *_estimate(point.refusal_rate, 2)] for point in one.curve],
+                [[_number(point.dose), *_estimate(point.refusal_rate, 2)] for point in one.curve],
             ]
             for one in report.systems
         ],
@@ -159,7 +159,7 @@ def _reading(figures: ReadingFigures, k: int) -> dict[str, Any]:
         "curve": _curve(figures.curve),
         "pairs": figures.pairs,
         "short": figures.pairs_short,
-        "bounds": [shown(bound) for bound in figures.bounds] if figures.bounds else None,
+        "bounds": [_number(bound) for bound in figures.bounds] if figures.bounds else None,
         "same": _sides(figures.agreement.sampling),
         "reworded": _sides(figures.agreement.wording),
         "alpha": _sides(figures.alpha),
@@ -185,7 +185,7 @@ def _stability(row: Row) -> tuple[float | None, float | None, float | None]:
 
 
 def _covered(side: SideCoverage) -> list[Any]:
-    return [side.rows, side.scored, shown(side.share), side.reasons]
+    return [side.rows, side.scored, _number(side.share), side.reasons]
 
 
 def _hazard(figures: HazardFigures | None) -> list[Any] | None:
@@ -197,12 +197,18 @@ def _hazard(figures: HazardFigures | None) -> list[Any] | None:
         _estimate(figures.headline),
         _estimate(figures.refusal_rate, 4),
         _estimate(figures.over_refusal_rate, 4),
-        [shown(others.difference, 4), shown(others.q, 4)] if others else None,
+        [_number(others.difference, 4), _number(others.q, 4)] if others else None,
     ]
 
 
+def _number(value: float | None, places: int = 5) -> float | None:
+    """As :func:`.text.shown`; whole numbers without a point, for the page's size."""
+    kept = shown(value, places)
+    return int(kept) if kept is not None and kept.is_integer() else kept
+
+
 def _estimate(value: Estimate | CurvePoint, places: int = 5) -> list[float | None]:
-    return [shown(number, places) for number in (value.value, value.low, value.high)]
+    return [_number(number, places) for number in (value.value, value.low, value.high)]
 
 
 def _curve(points: list[CurvePoint]) -> list[list[float | None]]:
@@ -210,8 +216,8 @@ def _curve(points: list[CurvePoint]) -> list[list[float | None]]:
 
 
 def _sides(value: BySide) -> list[float | None]:
-    return [shown(value.all), shown(value.harmful), shown(value.benign)]
+    return [_number(value.all), _number(value.harmful), _number(value.benign)]
 
 
 def _shares(value: Shares) -> list[float | None]:
-    return [shown(value.pairs), shown(value.variants), shown(value.samples), shown(value.total)]
+    return [_number(value.pairs), _number(value.variants), _number(value.samples), _number(value.total)]

@@ -24,11 +24,8 @@ _DASH = "\N{EN DASH}"
 
 
 def shown(value: float | None, places: int = 5) -> float | None:
-    """The value that pages carry: five decimals, no negative zero, and whole numbers without a point."""
-    if value is None:
-        return None
-    kept = round(value, places) + 0.0
-    return int(kept) if kept.is_integer() else kept
+    """The value that pages carry: five decimals, and no negative zero."""
+    return None if value is None else round(value, places) + 0.0
 
 
 def decimals(value: float | None, places: int = 3, signed: bool = False) -> str:

@@ -22,7 +22,11 @@ const stressWords = {
   expert_concentration: ["Expert concentration", "Gini coefficient of effects over experts; 1 is one expert alone"],
   routing_correlation: ["Routing and effect", "Spearman correlation of routing difference and effect over experts"],
 };
-const stressTitle = (figure) => (stressWords[figure] || [figure.replaceAll("_", " "), ""])[0];
+function stressTitle(figure) {
+  const [title, meaning] = stressWords[figure] || [figure.replaceAll("_", " "), ""];
+  return [title, meaning ? el("span", { class: "i meaning" }, meaning) : null];
+}
+
 const stressValue = ([, value, low, high, reason]) =>
   value === null && reason ? [DASH, " ", small(reason)] : [estimate([value, low, high], 2), reason && value === null ? small(reason) : null];
 const armTitle = (arm) => (arm === "real" ? "the real arm" : arm.replaceAll("_", " "));
@@ -34,8 +38,8 @@ function stress(row) {
   const parts = found.systems.map(([system, reason, figures, controls, curve]) => [
     el("h4", null, `${system}: ${systems[system]}`),
     reason ? el("p", { class: "note warn" }, `Figures are held back: ${reason}.`) : null,
-    figures.length === 0 ? null : table(`Figures of ${system}`, ["Figure", ["Value", "n"], "What it means"],
-      figures.map((figure) => [stressTitle(figure[0]), { n: stressValue(figure) }, (stressWords[figure[0]] || ["", ""])[1]])),
+    figures.length === 0 ? null : table(`Figures of ${system}`, ["Figure", ["Value", "n"]],
+      figures.map((figure) => [stressTitle(figure[0]), { n: stressValue(figure) }])),
     controls.length === 0 ? null : table(`Controls of ${system}`, ["Arm", ["More harmful prompts answered", "n"]],
       controls.map(([arm, ...e]) => [armTitle(arm), { n: [estimate(e, 2), whiskerOf(e)] }])),
     curve.length === 0 ? null : table(`Refusal rate by dose, ${system}`, ["Dose", ...curve.map(([dose]) => [String(dose), "n"])],
@@ -46,8 +50,8 @@ function stress(row) {
       el("a", { href: "#methods/stress-test" }, "What they mean"), "."),
     parts,
     el("h4", null, "All systems together"),
-    table("Figures over systems", ["Figure", ["Value", "n"], "What it means"],
-      found.figures.map((figure) => [stressTitle(figure[0]), { n: stressValue(figure) }, stressWords[figure[0]][1]]))];
+    table("Figures over systems", ["Figure", ["Value", "n"]],
+      found.figures.map((figure) => [stressTitle(figure[0]), { n: stressValue(figure) }]))];
 }
 
 // Effects can be negative; the line shows what lies between 0 and 1.
