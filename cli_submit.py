@@ -80,6 +80,8 @@ def submit(
         experts=experts,
         experts_per_token=experts_per_token,
     )
+    if again is not None and (declared != Declared() or any((scorer, supersedes, contact, notes, stress))):
+        raise typer.BadParameter("--again sends a submission as it is; leave out what would change it")
     folder = run / "submissions" if repository is not None else Path(to)
     place = again or make(
         run,
@@ -100,8 +102,8 @@ def submit(
         f"over-refusal rate {cell(figures.over_refusal_rate)}, {info.rows} verdicts of {info.scorer.name}"
     )
     console.print(f"The submission is in {place}", highlight=False)
-    if repository is not None:
-        console.print(f"If sending it fails: the same command with --again {place}", highlight=False)
+    if again is None and (repository is not None or with_responses is not None):
+        console.print(f"If sending fails: the same place with --again {place}", highlight=False)
     if with_responses is not None:
         where = _send_responses(run, place, with_responses, recipient or [], None if repository else folder)
         console.print(f"The responses, sealed to the maintainers: {where}", highlight=False)

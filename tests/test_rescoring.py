@@ -245,3 +245,7 @@ def test_by_command_through_a_private_folder(
         demur("verify", place, "--responses", tmp_path / "nothing.age")
     usage = CliRunner().invoke(app, ["verify", str(place)])
     assert usage.exit_code == 2
+    arguments = ["submit", str(run_folder), "--to", str(submissions), "--again", str(place), "--notes", "new"]
+    usage = CliRunner().invoke(app, arguments)
+    assert usage.exit_code == 2
+    assert "what would change it" in " ".join(usage.output.replace("│", "").split())

@@ -341,3 +341,17 @@ def test_an_organism_that_never_refuses_has_no_figure(tmp_path):
 
     with pytest.raises(DemurError, match="nothing to measure"):
         stress(make_organism("never-refuses").subject(), settings("quick"), tmp_path)
+
+
+def test_a_result_as_written_may_be_attached_to_a_submission_of_its_model_alone(measured):
+    from demur.leaderboard.stress import stress_report
+    from demur.leaderboard.submissions.stress import read_stress
+    from demur.tests.boards import model as identity
+
+    result, folder, _ = measured
+    who = identity(result["model"]["name"], architecture="moe", experts=result["model"]["experts"])
+    assert read_stress(folder / "stress.json", who) == (result, [])
+    report = stress_report(result)
+    assert [one.system for one in report.systems] == ["S1", "S2", "S3", "S4", "S5"]
+    assert all(one.figures or one.reason for one in report.systems)
+    assert read_stress(folder / "stress.json", replace(who, id="another"))[0] is None
