@@ -61,9 +61,9 @@ def compare(
 ) -> None:
     """Compare two submissions pair by pair, on the same resamples."""
     from .leaderboard.comparison import compare as compare_submissions
-    from .leaderboard.submissions.submission import read_submission
+    from .leaderboard.folder import read_as_shown
 
-    one, other = read_submission(first), read_submission(second)
+    one, other = read_as_shown(first), read_as_shown(second)
     found = compare_submissions(one, other)
     console = Console(soft_wrap=True)
     table = Table("figure", one.info.model.id, other.info.model.id, "difference", "95 % interval")

@@ -18,11 +18,11 @@ from ..benchmark.tables import read_table
 from .board import Board, ExternalTrack, Refused, Tier
 from .loading import build
 from .ranking import rank
-from .submissions.checking import open_submission
+from .submissions.checking import open_submission, read_submission
 from .submissions.rescoring import RESCORED, read_notices, with_rescored
 from .submissions.submitted import Submission
 
-__all__ = ["Found", "board_of", "build_board", "read_board", "read_folder", "read_track"]
+__all__ = ["Found", "board_of", "build_board", "read_as_shown", "read_board", "read_folder", "read_track"]
 
 HUMAN = "human"
 
@@ -89,6 +89,18 @@ def read_folder(path: Path | str) -> Found:
         withdrawn=notices.get("withdrawn", {}),  # type: ignore[arg-type]  # the same
         human=human,
     )
+
+
+def read_as_shown(place: Path | str) -> Submission:
+    """One submission as a board shows it: with the maintainers' verdicts where it lies beside a notice of them.
+
+    Raises:
+        DemurError: it does not pass its check, or the notice or the rows are broken.
+    """
+    submission, folder = read_submission(place), Path(place).resolve().parent
+    again = read_notices(folder).get("rescored", {})
+    name = submission.info.id
+    return with_rescored(folder, submission, again[name]) if name in again else submission
 
 
 def _without_copies(submissions: Sequence[Submission]) -> tuple[list[Submission], list[Refused]]:

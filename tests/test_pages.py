@@ -175,6 +175,9 @@ def test_downloads_hold_every_row_and_the_same_columns(small, site):
         assert record["c4"] == row.headline.value
         assert record["curve_4"] == row.refused.curve[3].value
         assert line["strict_refusal_rate_low"] == str(row.strict.refusal_rate.low)
+        first = row.stress.systems[0].figures[0].estimate if row.stress else None
+        assert record["stress/S1/answered_high"] == (first.high if first else None)
+        assert record["rescored_same"] == (row.rescored.same if row.rescored else None)
     assert json.loads((site / "downloads/board.json").read_text(encoding="utf-8")) == as_json(small)
 
 

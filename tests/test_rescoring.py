@@ -15,7 +15,7 @@ from demur.benchmark.access import AccessDesk, new_identity
 from demur.benchmark.errors import DemurError
 from demur.benchmark.sealed import read_identity
 from demur.cli import app
-from demur.leaderboard.folder import build_board
+from demur.leaderboard.folder import build_board, read_as_shown
 from demur.leaderboard.submissions.rescoring import keep_rescored, rescore
 from demur.leaderboard.submissions.responses import keep_sealed, open_responses, seal_responses
 from demur.leaderboard.submissions.submission import read_submission, submit
@@ -100,6 +100,7 @@ def test_the_maintainers_verdicts_take_the_place_of_the_submitters(
         "self-reported", "lenient", "rescored", "lexicon",
     )  # fmt: skip
     assert row.rescored == found.rescored
+    assert read_as_shown(place).info.scorer == row.scorer, "a comparison is of what the board shows"
     assert before.refused.refusal_rate.value is not None
     assert row.refused.refusal_rate.value is not None
     assert row.refused.refusal_rate.value > before.refused.refusal_rate.value + 0.1

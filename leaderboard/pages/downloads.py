@@ -26,7 +26,8 @@ def flat_rows(board: Board) -> list[dict[str, Any]]:
     """One flat record a row of the board, every state included; all records have the same keys.
 
     Estimates become ``name``, ``name_low``, ``name_high`` (BCa) and ``name_percentile_low``, ``name_percentile_high``;
-    figures of the strict reading begin with ``strict_``, those of a hazard with its id and a slash.
+    figures of the strict reading begin with ``strict_``, those of a hazard with its id and a slash, those of the stress
+    test, where a row has one, with ``stress/``.
     """
     columns = _columns(board)
     return [{column.name: column.of(row) for column in columns} for row in board.rows]
@@ -64,7 +65,12 @@ def _columns(board: Board) -> list[_Column]:
     ]
     for hazard in board.prompts.hazards if board.prompts else []:
         columns += _hazard(hazard, k)
-    return columns
+    if any(row.rescored for row in board.rows):
+        columns += [
+            _Column("rescored_rows", pa.int64(), lambda row: row.rescored.rows if row.rescored else None),
+            _Column("rescored_same", pa.int64(), lambda row: row.rescored.same if row.rescored else None),
+        ]
+    return columns + _stress(board)
 
 
 def _identity() -> list[_Column]:
@@ -128,6 +134,27 @@ def _hazard(hazard: str, k: int) -> list[_Column]:
         *_estimate(f"{hazard}/refusal_rate", lambda row: found.refusal_rate if (found := of(row)) else None),
         *_estimate(f"{hazard}/over_refusal_rate", lambda row: found.over_refusal_rate if (found := of(row)) else None),
     ]
+
+
+def _stress(board: Board) -> list[_Column]:
+    """Columns for the figures that some row has, in the order in which they come; none without a stress test."""
+    names = dict.fromkeys(name for row in board.rows for name in _stress_figures(row))
+    columns = []
+    for name in names:
+        columns += _estimate(f"stress/{name}", partial(_stress_figure, name))[:3]
+    return columns
+
+
+def _stress_figure(name: str, row: Row) -> Estimate | None:
+    return _stress_figures(row).get(name)
+
+
+def _stress_figures(row: Row) -> dict[str, Estimate]:
+    report = row.stress
+    if report is None:
+        return {}
+    found = {f"{one.system}/{figure.name}": figure.estimate for one in report.systems for figure in one.figures}
+    return found | {figure.name: figure.estimate for figure in report.figures}
 
 
 def _estimate(name: str, of: Callable[[Row], Estimate | None]) -> list[_Column]:
