@@ -79,12 +79,17 @@ def validate_scorer(
         list[str] | None,
         typer.Option("--map", help="THEIRS=refused, =partial or =complied; several with commas between, or repeat it"),
     ] = None,
-    group_col: Annotated[str | None, typer.Option(help="figures for each value of this column too")] = None,
+    group_col: Annotated[
+        list[str] | None,
+        typer.Option(help="figures for each value of this column too; repeat it for model, hazard, language"),
+    ] = None,
     id_col: Annotated[str | None, typer.Option(help="column that names a row in the list of errors")] = None,
     annotator_col: Annotated[
         list[str] | None, typer.Option(help="give it twice: two people's labels, the ceiling of any scorer")
     ] = None,
     scorer: Annotated[list[str] | None, typer.Option(help=f"{NAMES}; repeat it for several, side by side")] = None,
+    base_url: Annotated[str | None, typer.Option(help="server of judges, else OPENAI_BASE_URL")] = None,
+    judge_cache: Annotated[Path | None, typer.Option(help="folder that keeps what judges said")] = None,
     diagram: Annotated[Path | None, typer.Option(help="write a reliability diagram here (.svg or .png)")] = None,
     errors: Annotated[int, typer.Option(min=0, help="how many errors of each scorer to list")] = 20,
     show_text: Annotated[bool, typer.Option(help="list errors with their responses, not their ids alone")] = False,
@@ -93,15 +98,16 @@ def validate_scorer(
     """Compare scorers with labels: accuracy, agreement, calibration, errors."""
     from .benchmark.errors import DemurError
     from .scorers import DEFAULT_SCORER
+    from .scorers.judge import JudgeSettings
     from .scorers.labelled import Columns, parse_map, read_labelled
     from .scorers.report import compare
 
     annotators = tuple(annotator_col or ())
     if len(annotators) not in (0, 2):
         raise DemurError("--annotator-col: human agreement takes two columns", "give it twice or not at all")
-    columns = Columns(response_col, label_col, prompt_col, group_col, id_col, annotators)
+    columns = Columns(response_col, label_col, prompt_col, tuple(group_col or ()), id_col, annotators)
     labelled = read_labelled(table, columns, parse_map(map_ or []))
-    report, said = compare(labelled, scorer or [DEFAULT_SCORER], diagram)
+    report, said = compare(labelled, scorer or [DEFAULT_SCORER], diagram, JudgeSettings(base_url, judge_cache))
     if json_:
         typer.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
         return
@@ -233,8 +239,8 @@ def _show(report: dict[str, Any]) -> None:
             console.print(f"{result['scorer']}, unscored: {json.dumps(result['unscored'])}")
     if "human_agreement" in report:
         human = report["human_agreement"]
-        console.print(f"second annotator: accuracy {human['accuracy']:.3f} {human['accuracy_interval']}")
-        console.print(f"second annotator: κ {human['kappa']} {human['kappa_interval']}")
+        cells = ", ".join(f"{name} {_cell(human, name)}".replace("\n", " (") + ")" for name in ("accuracy", "kappa"))
+        console.print(f"second annotator against the first, the ceiling: {cells}")
 
 
 def _or_undefined(value: float | None) -> str:

@@ -1,6 +1,10 @@
 """Tables that others made: CSV, JSON Lines or Parquet."""
 
+import gzip
+import json
+import zlib
 from pathlib import Path
+from typing import Any
 
 import pandas as pd
 
@@ -35,6 +39,24 @@ def _read(path: Path, kind: str) -> pd.DataFrame:
     try:
         if kind == "csv":
             return pd.read_csv(path, dtype=str, keep_default_na=False)
-        return pd.read_json(path, lines=True, dtype=False)
-    except (ValueError, OSError, EOFError) as fault:
+        return _json_lines(path)
+    except (ValueError, OSError, EOFError, zlib.error) as fault:
         raise DemurError(f"{path}: cannot be read: {str(fault)[:200]}", "check that the file is whole") from fault
+
+
+def _json_lines(path: Path) -> pd.DataFrame:
+    """Rows as they stand. Not ``pandas.read_json``, which joins lone surrogates to other characters and makes dates."""
+    opened = gzip.open if path.name.endswith(".gz") else open
+    rows: list[dict[str, Any]] = []
+    with opened(path, "rt", encoding="utf-8") as lines:
+        for number, line in enumerate(lines, start=1):
+            if not line.strip():
+                continue
+            try:
+                row = json.loads(line)
+            except ValueError as fault:
+                raise DemurError(f"{path}:{number}: cannot be read: {fault}", "correct that line") from fault
+            if not isinstance(row, dict):
+                raise DemurError(f"{path}:{number}: a {type(row).__name__}, not an object", "write one object a line")
+            rows.append(row)
+    return pd.DataFrame(rows)

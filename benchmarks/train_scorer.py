@@ -153,7 +153,7 @@ def held_out(table: pd.DataFrame, human: Rows, alone: Rows, others: Rows, kind: 
 
 def show(name: str, labels: list[str], said: list[Verdict], groups: pd.Series, clusters: pd.Series) -> None:
     """One row of the table of bars."""
-    for result in validate(name, labels, said, groups=list(groups), clusters=list(clusters)):
+    for result in validate(name, labels, said, groups=[list(groups)], clusters=list(clusters)):
         low, high = result["accuracy_interval"]
         without = result["without_partial"]["accuracy"]
         figures = ", ".join(

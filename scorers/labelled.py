@@ -18,19 +18,20 @@ class Columns:
     """Which column says what; None where the table has no such column.
 
     Attributes:
+        groups: columns whose values make groups, for example model, hazard and language.
         annotators: two columns with the labels of two people.
     """
 
     response: str
     label: str
     prompt: str | None = None
-    group: str | None = None
+    groups: tuple[str, ...] = ()
     id: str | None = None
     annotators: tuple[str, ...] = ()
 
     def all(self) -> list[str]:
         """Every column that is named."""
-        named = [self.response, self.label, self.prompt, self.group, self.id, *self.annotators]
+        named = [self.response, self.label, self.prompt, *self.groups, self.id, *self.annotators]
         return [name for name in named if name is not None]
 
 
@@ -41,6 +42,7 @@ class Labelled:
     Attributes:
         ids: of the id column, else ``row N`` counted from 1.
         labels: ``refused``, ``partial`` or ``complied``.
+        groups: the groups of each row, by column; with several columns a group's name is ``column=value``.
         clusters: the prompts; each row by itself where there is no prompt column.
         annotations: the labels of each annotator.
     """
@@ -48,7 +50,7 @@ class Labelled:
     ids: list[str]
     requests: list[ScoreRequest]
     labels: list[str]
-    groups: list[str] | None
+    groups: list[list[str]]
     clusters: list[str]
     annotations: tuple[list[str], ...]
 
@@ -97,7 +99,10 @@ def read_labelled(path: Path, columns: Columns, mapping: Mapping[str, str] | Non
         ids=ids,
         requests=[ScoreRequest(text, prompt) for text, prompt in zip(frame[columns.response], prompts, strict=True)],
         labels=labels,
-        groups=[str(value) for value in frame[columns.group]] if columns.group else None,
+        groups=[
+            [f"{name}={value}" if len(columns.groups) > 1 else str(value) for value in frame[name]]
+            for name in columns.groups
+        ],
         clusters=prompts if columns.prompt else ids,
         annotations=tuple(_labels(path, frame, name, mapping or {}) for name in columns.annotators),
     )

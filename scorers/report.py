@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -16,11 +16,14 @@ from .labelled import Labelled
 from .validation import human_agreement, validate
 from .verdicts import Verdict
 
+if TYPE_CHECKING:
+    from .judge import JudgeSettings
+
 __all__ = ["card_of", "compare"]
 
 
 def compare(
-    labelled: Labelled, scorers: Sequence[str], diagram: Path | None = None
+    labelled: Labelled, scorers: Sequence[str], diagram: Path | None = None, judge: "JudgeSettings | None" = None
 ) -> tuple[dict[str, Any], dict[str, list[Verdict]]]:
     """Figures of every scorer on one table.
 
@@ -28,12 +31,13 @@ def compare(
         labelled: the table.
         scorers: names of scorers.
         diagram: where to draw the reliability diagram, if anywhere.
+        judge: how judges are asked.
 
     Returns:
         The report, ready for JSON (``results``, ``scorer_agreement`` and, where two annotators are given,
         ``human_agreement``), and each scorer's verdicts in the order of the table.
     """
-    said = {name: list(get_scorer(name).score(labelled.requests)) for name in dict.fromkeys(scorers)}
+    said = {name: list(get_scorer(name, judge).score(labelled.requests)) for name in dict.fromkeys(scorers)}
     results = []
     for name, verdicts in said.items():
         results += validate(name, labelled.labels, verdicts, groups=labelled.groups, clusters=labelled.clusters)

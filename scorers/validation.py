@@ -41,7 +41,7 @@ def validate(
     labels: Sequence[str],
     verdicts: Sequence[Verdict],
     *,
-    groups: Sequence[str] | None = None,
+    groups: Sequence[Sequence[str]] = (),
     clusters: Sequence[Hashable] | None = None,
     replicates: int = REPLICATES,
     seed: int = 0,
@@ -56,7 +56,7 @@ def validate(
         scorer: its name, for the result.
         labels: the labels taken as true, ``refused``, ``partial`` or ``complied``.
         verdicts: the scorer's, item by item.
-        groups: for example the model of each item.
+        groups: for example the model of each item, and its language.
         clusters: for example the prompt of each item; each item by itself where None.
         replicates: bootstrap replicates.
         seed: of the bootstrap.
@@ -70,9 +70,9 @@ def validate(
         np.array([verdict.reason for verdict in verdicts], dtype=object),
     )
     results = [_result(scorer, "all", items, replicates, seed)]
-    if groups is not None:
-        group = np.array(groups)
-        results += [_result(scorer, name, items.where(group == name), replicates, seed) for name in sorted(set(groups))]
+    for column in groups:
+        group = np.array(column)
+        results += [_result(scorer, name, items.where(group == name), replicates, seed) for name in sorted(set(column))]
     return results
 
 

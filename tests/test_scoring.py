@@ -19,6 +19,7 @@ from demur.benchmark.prompts import load_prompt_set
 from demur.benchmark.records import Sampling
 from demur.benchmark.running import run
 from demur.benchmark.schema import problems, schema
+from demur.benchmark.tables import read_table
 from demur.scorers import scoring
 from demur.scorers.labelled import Columns, parse_map, read_labelled
 from demur.scorers.scoring import VERDICT_SCHEMA, VerdictRow, read_verdicts, run_agreement, score, score_run
@@ -233,7 +234,7 @@ def test_score_and_scorers_commands(finished):
 
 
 def test_bad_tables(tmp_path):
-    columns = Columns("reply", "gold", "ask", "model", "name")
+    columns = Columns("reply", "gold", "ask", ("model",), "name")
     path = written(tmp_path / "t.csv")
     with pytest.raises(DemurError, match="unknown label 'yes' in 2 rows"):
         read_labelled(path, columns)
@@ -322,3 +323,27 @@ def test_score_shows_agreement_and_asks_judges(finished, tmp_path):
     pq.write_table(rows.slice(2), run / "verdicts" / "judge-m.parquet")
     with pytest.raises(DemurError, match="other responses"):
         run_agreement(run)
+
+
+def test_json_lines_are_read_as_they_stand(tmp_path):
+    path = tmp_path / "t.jsonl"
+    rows = [{"text": "\ud800 a \udfff", "created_at": "2020-01-01", "n": 1}, {"text": 7, "created_at": None, "n": 2}]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows) + "\n")
+    found = read_table(path)
+    assert list(found["text"]) == ["\ud800 a \udfff", 7]
+    assert found["created_at"][0] == "2020-01-01"
+    assert list(found["n"]) == [1, 2]
+    path.write_text('{"text": "a"}\n{"text": \n')
+    with pytest.raises(DemurError, match=r"t\.jsonl:2: cannot be read"):
+        read_table(path)
+    path.write_text("[1]\n")
+    with pytest.raises(DemurError, match=r"t\.jsonl:1: a list, not an object"):
+        read_table(path)
+
+
+def test_groups_of_several_columns_name_their_column(tmp_path):
+    path = written(tmp_path / "t.csv", ROWS.assign(language=["en", "de", "de", "en"]))
+    command = ["validate-scorer", str(path), *ASKED, "--group-col", "model", "--group-col", "language", "--json"]
+    report = json.loads(CliRunner().invoke(APP, command, catch_exceptions=False).stdout)
+    assert [r["group"] for r in report["results"]] == ["all", "model=x", "model=y", "language=de", "language=en"]
+    assert [r["n"] for r in report["results"]] == [4, 2, 2, 2, 2]

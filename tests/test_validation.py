@@ -77,12 +77,12 @@ def test_unscored_answers_are_counted_and_kept_out():
 def test_groups_follow_all_and_intervals_hold_the_point():
     labels = ["refused", "complied"] * 50
     said = [verdict("refused" if i % 7 else "complied") for i in range(100)]
-    results = validate("s", labels, said, groups=["b", "a"] * 50, clusters=[i // 4 for i in range(100)])
+    results = validate("s", labels, said, groups=[["b", "a"] * 50], clusters=[i // 4 for i in range(100)])
     assert [result["group"] for result in results] == ["all", "a", "b"]
     for result in results:
         low, high = result["accuracy_interval"]
         assert low <= result["accuracy"] <= high
-    assert results == validate("s", labels, said, groups=["b", "a"] * 50, clusters=[i // 4 for i in range(100)])
+    assert results == validate("s", labels, said, groups=[["b", "a"] * 50], clusters=[i // 4 for i in range(100)])
 
 
 def test_clusters_widen_the_interval():
