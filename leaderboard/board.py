@@ -1,6 +1,6 @@
 """The shape of a board: everything that a page, a table or a paper shows, and nothing that they compute."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from .statistics.values import (
@@ -20,7 +20,7 @@ from .statistics.values import (
 )
 from .stress import StressReport
 from .submissions.identity import Architecture, Model, PromptSource, ScorerId, Selection, Setting
-from .submissions.submitted import Rescored
+from .submissions.submitted import Rescored, ScorerAgreement
 
 __all__ = [
     "AgainstOthers",
@@ -48,6 +48,7 @@ __all__ = [
     "Rescored",
     "Resolution",
     "Row",
+    "ScorerAgreement",
     "ScorerId",
     "Selection",
     "Setting",
@@ -80,6 +81,7 @@ class Row:
         headline: C@4 in the default reading.
         stress: the steering stress test; None where none is attached.
         rescored: where the maintainers judged the responses again: the figures are then those of their verdicts.
+        agreement: of the scorer with the others that judged the same responses, recomputed from all labels.
     """
 
     id: str
@@ -106,6 +108,7 @@ class Row:
     hazards: list[HazardFigures]
     stress: StressReport | None = None
     rescored: Rescored | None = None
+    agreement: list[ScorerAgreement] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -151,6 +151,7 @@ def make_row(
         hazards=computed.hazards if hazards is None else hazards,
         stress=None if computed.submission.stress is None else stress_report(computed.submission.stress),
         rescored=computed.submission.rescored,
+        agreement=info.agreement,
     )
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from demur.leaderboard.board import Board, Corrected, Estimate, Refused, Rescored
 from demur.leaderboard.pages.site import build_site
 from demur.leaderboard.stress import stress_report
+from demur.leaderboard.submissions.submitted import ScorerAgreement, SideAgreement
 from demur.tests.boards import board
 from demur.tests.stress_results import stress_result
 
@@ -83,6 +84,14 @@ def with_everything() -> Board:
         rescored=Rescored(own, replace(own, version="0.9.0"), "2026-01-01T00:00:00Z", 640, 631),
         corrected=Corrected("prediction_powered", 200, rate, estimate, rate, estimate),
         notes="Run twice.\nSame figures.",
+        agreement=[
+            ScorerAgreement(
+                replace(own, name="judge-a-model"),
+                SideAgreement(638, 0.95, 0.9, 0.9),
+                SideAgreement(320, 0.94, 0.61, 0.6),
+                SideAgreement(318, 1.0, None, None),
+            )
+        ],
     )
     return replace(plain, rows=[first, *plain.rows[1:]], refused=[Refused("broken", ["rows are missing"])])
 

@@ -111,6 +111,14 @@ def _row(row: Row, order: list[str], k: int) -> dict[str, Any]:
         "rescored": [row.rescored.same, row.rescored.rows, row.rescored.submitted.name, row.rescored.submitted.version]
         if row.rescored
         else None,
+        "others": [
+            [
+                one.scorer.name,
+                one.scorer.version,
+                *([part.n, *map(shown, (part.same, part.kappa, part.alpha))] for part in (one.harmful, one.benign)),
+            ]
+            for one in row.agreement
+        ],
     }
 
 

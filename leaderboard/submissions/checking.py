@@ -6,6 +6,8 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+import pandas as pd
+
 from ...benchmark.errors import DemurError, raise_all
 from ...benchmark.files import read_json
 from ...benchmark.prompts import manifest, subset_hash
@@ -14,6 +16,7 @@ from ...benchmark.schema import problems
 from ..loading import build
 from ..statistics.draws import count_draws, verdict_table
 from ..statistics.figures import figures
+from .others import OTHERS_FILE, read_others, scorer_agreement
 from .rows_file import read_rows, row_problems, rows_sha256
 from .stress import STRESS_FILE, read_stress
 from .submitted import Submission, SubmissionInfo
@@ -67,13 +70,31 @@ def open_submission(path: Path | str) -> tuple[Submission | None, list[str]]:
     stress: dict[str, Any] | None = None
     if info.stress_sha256 is not None:
         stress, found = read_stress(folder / STRESS_FILE, info.model, info.stress_sha256)
+    others, faults = _others(folder, info, rows)
+    found += faults
     draws = count_draws(verdict_table(rows, info.pairs))
     if rows_sha256(rows) != info.rows_sha256:
         found.append(f"{ROWS_FILE}: its rows are not those whose hash {INFO_FILE} states")
     found += [
         f"{INFO_FILE}: {fault}" for fault in _differences(asdict(info.figures), asdict(figures(draws)), "figures")
     ]
-    return Submission(info, rows, draws, stress), found
+    return Submission(info, rows, draws, stress, others), found
+
+
+def _others(folder: Path, info: SubmissionInfo, rows: pd.DataFrame) -> tuple[pd.DataFrame | None, list[str]]:
+    """What other scorers said, with the stated agreement compared to the one that their labels give."""
+    scorers = [one.scorer for one in info.agreement]
+    if not scorers:
+        return None, []
+    names = [info.scorer.name, *(scorer.name for scorer in scorers)]
+    if len(set(names)) < len(names) or {"prompt_id", "sample"} & set(names):
+        return None, [f"{INFO_FILE}: agreement names a scorer twice, or the submission's own"]
+    others, found = read_others(folder / OTHERS_FILE, rows, scorers)
+    if others is None:
+        return None, found
+    stated = [asdict(one) for one in info.agreement]
+    computed = [asdict(one) for one in scorer_agreement(rows, others, scorers)]
+    return others, [f"{INFO_FILE}: {fault}" for fault in _differences(stated, computed, "agreement")]
 
 
 def _folder_problems(folder: Path) -> Iterator[str]:
@@ -86,7 +107,7 @@ def _folder_problems(folder: Path) -> Iterator[str]:
             yield f"{name} is missing"
         elif (folder / name).is_symlink() or not (folder / name).is_file():
             yield f"{name} is not a plain file"
-    for name in sorted(names - {INFO_FILE, ROWS_FILE, STRESS_FILE}):
+    for name in sorted(names - {INFO_FILE, ROWS_FILE, STRESS_FILE, OTHERS_FILE}):
         yield f"{name[:80]!r} does not belong in a submission"
     path = folder / INFO_FILE
     if path.is_file() and path.stat().st_size > MOST_INFO_BYTES:
@@ -112,6 +133,8 @@ def _read_info(folder: Path) -> tuple[SubmissionInfo | None, list[str]]:
             if info.stress_sha256 is None
             else f"{STRESS_FILE} is missing, though {INFO_FILE} states its hash"
         )
+    if bool(info.agreement) != (folder / OTHERS_FILE).exists():
+        found.append(f"{OTHERS_FILE} and the agreement in {INFO_FILE}: one is there without the other")
     if sorted(info.setting.variants) != sorted(VARIANTS):
         found.append(
             f"{INFO_FILE}: asked the variants {info.setting.variants}; all of {', '.join(VARIANTS)} are needed"

@@ -12,6 +12,7 @@ from ...benchmark.errors import DemurError
 from ...benchmark.hub import clear_faults, hub_api
 from ..statistics.consistency import RANKING_DRAWS, RANKING_K
 from .checking import INFO_FILE, ROWS_FILE, read_submission
+from .others import OTHERS_FILE
 from .responses import sealed_name
 from .stress import STRESS_FILE
 from .submitted import SubmissionInfo
@@ -37,7 +38,7 @@ def propose_submission(place: Path | str, repo_id: str) -> str:
     info = read_submission(place).info
     operations = [
         CommitOperationAdd(path_in_repo=f"{info.id}/{name}", path_or_fileobj=Path(place) / name)
-        for name in (INFO_FILE, ROWS_FILE, STRESS_FILE)
+        for name in (INFO_FILE, ROWS_FILE, STRESS_FILE, OTHERS_FILE)
         if (Path(place) / name).is_file()
     ]
     return _propose(repo_id, "dataset", operations, f"Submission {info.id}")

@@ -20,6 +20,7 @@ from ...scorers.verdicts import Scorer, ScoreRequest
 from ..loading import build
 from ..statistics.draws import count_draws, verdict_table
 from .identity import ScorerId
+from .others import scorer_agreement
 from .responses import OpenedResponse
 from .rows_file import read_rows, write_rows
 from .submitted import Rescored, Submission
@@ -121,9 +122,12 @@ _AGAIN = "rescore it again with `demur verify SUBMISSION --responses …`"
 def _replaced(submission: Submission, rows: pd.DataFrame, by: ScorerId, at: str) -> Submission:
     submitted = submission.verdicts
     same = int((rows["label"].to_numpy() == submitted["label"].to_numpy()).sum())
+    others = submission.others
+    kept = [one.scorer for one in submission.info.agreement if one.scorer.name != by.name]
+    agreement = [] if others is None else scorer_agreement(rows, others, kept)
     return replace(
         submission,
-        info=replace(submission.info, scorer=by),
+        info=replace(submission.info, scorer=by, agreement=agreement),
         verdicts=rows,
         draws=count_draws(verdict_table(rows, submission.info.pairs)),
         rescored=Rescored(by=by, submitted=submission.info.scorer, at=at, rows=len(rows), same=same),

@@ -48,7 +48,7 @@ def write_rows(path: Path, rows: pd.DataFrame) -> None:
     write_parquet(path, pa.Table.from_pandas(rows[list(ROW_COLUMNS)], schema=ROW_SCHEMA, preserve_index=False))
 
 
-def read_rows(path: Path, expected: int) -> tuple[pd.DataFrame | None, list[str]]:
+def read_rows(path: Path, expected: int, schema: pa.Schema = ROW_SCHEMA) -> tuple[pd.DataFrame | None, list[str]]:
     """Read rows from a file that a stranger made.
 
     What the file says of its own size is looked at before anything is unpacked, and text columns stay dictionaries
@@ -57,21 +57,24 @@ def read_rows(path: Path, expected: int) -> tuple[pd.DataFrame | None, list[str]
     Args:
         path: of the Parquet file.
         expected: how many rows it must have.
+        schema: its columns, ``prompt_id`` and ``sample`` among them.
 
     Returns:
         The rows, sorted by prompt id and sample, or None; and what is wrong.
     """
     name = path.name
     try:
-        with pq.ParquetFile(path, read_dictionary=[f.name for f in ROW_SCHEMA if f.type == pa.string()]) as file:
+        there = pq.read_schema(path).names
+        texts = [field.name for field in schema if field.type == pa.string() and field.name in there]
+        with pq.ParquetFile(path, read_dictionary=texts) as file:
             faults = _outside(file, name, expected)
             if faults:
                 return None, faults
             table = file.read()
-        faults = [f"{name}: {fault}" for fault in _types(table.schema)]
+        faults = [f"{name}: {fault}" for fault in _types(table.schema, schema)]
         if faults:
             return None, faults
-        rows = table.cast(ROW_SCHEMA).to_pandas()
+        rows = table.select(schema.names).cast(schema).to_pandas()
     except (pa.ArrowException, OSError, ValueError) as fault:
         return None, [f"{name}: not a whole Parquet file ({str(fault).splitlines()[0][:120]})"]
     return rows.sort_values(["prompt_id", "sample"], ignore_index=True), []
@@ -88,11 +91,11 @@ def _outside(file: pq.ParquetFile, name: str, expected: int) -> list[str]:
     return []
 
 
-def _types(found: pa.Schema) -> Iterator[str]:
+def _types(found: pa.Schema, schema: pa.Schema) -> Iterator[str]:
     for field in found:
-        if field.name not in ROW_SCHEMA.names:
-            yield f"unknown column {field.name[:60]!r}; a submission holds {', '.join(ROW_COLUMNS)} and nothing else"
-    for field in ROW_SCHEMA:
+        if field.name not in schema.names:
+            yield f"unknown column {field.name[:60]!r}; it holds {', '.join(schema.names)} and nothing else"
+    for field in schema:
         if field.name not in found.names:
             yield f"missing column {field.name!r}"
             continue

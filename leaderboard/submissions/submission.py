@@ -25,6 +25,7 @@ from ..statistics.figures import figures
 from .architectures import curated
 from .checking import INFO_FILE, ROWS_FILE, check_submission, read_submission
 from .identity import Model, PromptSource, ScorerId, Selection, Setting
+from .others import OTHERS_FILE, joined, scorer_agreement, write_others
 from .responses import salt_file, salted
 from .rows_file import rows_sha256, write_rows
 from .stress import STRESS_FILE, read_stress, stress_source
@@ -81,7 +82,8 @@ def submit(
     Args:
         run: the run folder, with ``verdicts/<scorer>.parquet`` in it.
         to: folder that gets the submission's folder.
-        scorer: whose verdicts; may be left out where one scorer has judged the run.
+        scorer: whose verdicts; may be left out where one scorer has judged the run. The labels of the others go along,
+            with their agreement.
         declared: facts about the model that the run does not tell.
         supersedes: ids of earlier submissions that this one replaces.
         contact: how to reach the submitter; public.
@@ -97,11 +99,14 @@ def submit(
     """
     asked = read_run(run)
     verdicts = _verdicts(asked, scorer)
+    said = {name: _verdicts(asked, name) for name in _others(asked, verdicts)}
     pairs = _pairs(asked.info)
     salt = secrets.token_hex(16)
     texts = asked.responses["text"]
     rows = verdicts.assign(response_sha256=[salted(salt, text) for text in texts])[list(ROW_COLUMNS)]
-    rows = rows.sort_values(["prompt_id", "sample"], ignore_index=True)
+    order = rows.sort_values(["prompt_id", "sample"]).index
+    rows = rows.loc[order].reset_index(drop=True)
+    others = joined(rows, {_scorer_id(found).name: found["label"].loc[order] for found in said.values()})
     digest = rows_sha256(rows)
     model = _model(asked.info.model, declared or Declared())
     attached = None if stress is None else _attached(stress_source(Path(stress)), model)
@@ -112,7 +117,7 @@ def submit(
         package_version=package_version(),
         model=model,
         setting=_setting(asked.info),
-        scorer=ScorerId(*(str(verdicts[f"scorer_{part}"].iloc[0]) for part in ("name", "version", "hash"))),
+        scorer=_scorer_id(verdicts),
         prompts=_prompts(asked.info, pairs),
         pairs=pairs,
         template_sha256=asked.info.template_sha256,
@@ -124,10 +129,22 @@ def submit(
         contact=contact,
         notes=notes,
         stress_sha256=None if attached is None else hashlib.sha256(attached).hexdigest(),
+        agreement=scorer_agreement(rows, others, [_scorer_id(found) for found in said.values()]),
     )
-    place = _write(Path(to), info, rows, attached)
+    place = _write(Path(to), info, rows, others if said else None, attached)
     write_text(salt_file(asked.path, info.id), salt + "\n")
     return place
+
+
+def _scorer_id(verdicts: pd.DataFrame) -> ScorerId:
+    """Whose verdicts these are."""
+    return ScorerId(*(str(verdicts[f"scorer_{part}"].iloc[0]) for part in ("name", "version", "hash")))
+
+
+def _others(run: Run, verdicts: pd.DataFrame) -> list[str]:
+    """The files of the other scorers that judged the run, by name."""
+    names = sorted(path.stem for path in (run.path / "verdicts").glob("*.parquet"))
+    return [name for name in names if name != _scorer_id(verdicts).name]
 
 
 def _attached(path: Path, model: Model) -> bytes:
@@ -256,7 +273,9 @@ def _utc(time: str) -> str:
     return pd.Timestamp(time).tz_convert("UTC").isoformat(timespec="seconds")
 
 
-def _write(to: Path, info: SubmissionInfo, rows: pd.DataFrame, stress: bytes | None) -> Path:
+def _write(
+    to: Path, info: SubmissionInfo, rows: pd.DataFrame, others: pd.DataFrame | None, stress: bytes | None
+) -> Path:
     """Write the folder beside its place, check it there as a stranger would, and only then give it its name."""
     place = to / info.id
     if place.exists():
@@ -268,6 +287,8 @@ def _write(to: Path, info: SubmissionInfo, rows: pd.DataFrame, stress: bytes | N
         made = Path(scratch) / info.id
         write_json(made / INFO_FILE, value)
         write_rows(made / ROWS_FILE, rows)
+        if others is not None:
+            write_others(made / OTHERS_FILE, others)
         if stress is not None:
             (made / STRESS_FILE).write_bytes(stress)
         raise_all(str(place), check_submission(made), "report this: a submission as written must pass its own check")

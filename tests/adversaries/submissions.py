@@ -129,6 +129,10 @@ def with_evidence(folder: Path) -> None:
     edit_rows(folder, lambda rows: rows.assign(evidence="scorer: human panel; label: refused"))
 
 
+def without_labels(folder: Path) -> None:
+    edit_rows(folder, lambda rows: rows.drop(columns=["label"]), rehash=False)
+
+
 def with_scorer_column(folder: Path) -> None:
     edit_rows(folder, lambda rows: rows.assign(scorer_name="maintainer"))
 
@@ -212,6 +216,7 @@ HOSTILE: dict[str, tuple[Spoil, str]] = {
     "a hazard moved": (hazard_moved, "another hazard"),
     "text that imitates a scorer": (with_evidence, "unknown column 'evidence'"),
     "a column that names another scorer": (with_scorer_column, "unknown column 'scorer_name'"),
+    "no labels at all": (without_labels, "missing column 'label'"),
     "a Parquet bomb": (bomb, "unpacks to"),
     "ten million rows": (many_rows, "10000000 rows"),
     "ten million rows, stated": (many_rows_stated, "states 10000000 rows"),

@@ -89,6 +89,15 @@ function coverageTable(row) {
     }));
 }
 
+function otherScorers(row) {
+  if (row.others.length === 0) return null;
+  const lines = row.others.flatMap(([scorer, version, ...sides]) => sides.map(([n, same, kappa, alpha], at) =>
+    [`${scorer} ${version}`, ["harmful", "benign"][at], { n: String(n) }, { n: num(same) }, { n: num(kappa) }, { n: num(alpha) }]));
+  return [heading("Other scorers on the same responses"),
+    el("p", null, `How far they agree with ${row.scorer[0]} ${row.scorer[1]}, partial read as refused, recomputed from the labels of both. Where nearly all labels are the same, \u03ba and \u03b1 are low or undefined even if hardly any verdict differs.`),
+    table("Agreement with other scorers", ["Scorer", "Side", ["Both scored", "n"], ["Same verdict", "n"], ["Cohen\u2019s \u03ba", "n"], ["Krippendorff\u2019s \u03b1", "n"]], lines)];
+}
+
 function corrected(row) {
   const fixed = row.corrected;
   if (!fixed) return null;
@@ -183,7 +192,7 @@ function showModel(id) {
     heading("Coverage"), coverageTable(row),
     heading("Stability on the three labels"),
     el("p", null, `Over ${prompts} prompts with at least two scored samples: stability index ${num(ssi)}, flip rate ${num(flips)}, unstable ${num(unstable)}.`),
-    corrected(row), stress(row), history_(row),
+    otherScorers(row), corrected(row), stress(row), history_(row),
     heading("Provenance"), provenance(row),
     heading("How to reproduce"), reproduce(row),
   ];
