@@ -16,6 +16,7 @@ from demur.benchmark.models.decoding import Limits, decode
 from demur.benchmark.models.drawing import next_tokens, row_seed, uniforms
 from demur.benchmark.models.hf import TransformersModel
 from demur.benchmark.models.loading import choose_device, choose_dtype
+from demur.benchmark.models.memory import out_of_memory
 from demur.benchmark.records import Request, Response, Sampling
 from demur.tests import tiny
 
@@ -190,6 +191,74 @@ def test_no_chat_template(tmp_path: Path) -> None:
     with pytest.raises(DemurError, match="no chat template") as raised:
         load_model(str(folder))
     assert "chat or instruct version" in str(raised.value)
+
+
+def breaking_above(model: TransformersModel, rows: int, *, at_step: int = 0) -> list[int]:
+    """Let the allocator itself refuse what more rows than these need, from a step on; gives the rows of each pass."""
+    passes: list[int] = []
+
+    def check(_module: object, _inputs: tuple, options: dict) -> None:
+        passes.append(len(options["input_ids"]))
+        late = options["past_key_values"].get_seq_length() >= at_step
+        if passes[-1] > rows and late:
+            torch.empty(2**58)
+
+    model.model.register_forward_pre_hook(check, with_kwargs=True)
+    return passes
+
+
+@pytest.mark.parametrize("at_step", [0, 64])
+def test_a_batch_that_does_not_fit_is_asked_in_halves(
+    folders: dict[str, Path], tmp_path: Path, caplog: pytest.LogCaptureFixture, at_step: int
+) -> None:
+    from demur.benchmark.prompts import load_prompt_set
+    from demur.benchmark.running import check_run, read_run, run
+
+    everyone = load_prompt_set("public", pairs_per_hazard=1)
+    sampling = Sampling(temperature=1.0, max_new_tokens=12)
+    setting = {"sampling": sampling, "samples": 4, "provenance": everyone.provenance}
+    for name in ("calm", "short"):
+        model = TransformersModel(str(folders["llama"]), dtype="float32", batch_rows=32)
+        model.model.generation_config.eos_token_id = list(range(40, 60))
+        passes = breaking_above(model, 5 if name == "short" else 1000, at_step=at_step)
+        run(model, everyone.prompts[:20], out=tmp_path / name, **setting)
+        assert check_run(tmp_path / name) == []
+    assert [line.args for line in caplog.records] == [(32, 16), (16, 8), (8, 4)]
+    assert at_step or sum(rows > 5 for rows in passes) == 3
+    calm, short = (read_run(tmp_path / name).responses for name in ("calm", "short"))
+    assert short.equals(calm)
+    assert len(calm) == 80
+    assert set(calm["finish_reason"]) == {"stop", "length"}
+
+
+def test_what_fits_not_even_alone_is_told(model: TransformersModel) -> None:
+    breaking_above(model, 0)
+    with pytest.raises(DemurError, match="not even one response at a time fits"):
+        ask(model, tiny.requests(2), DRAWN)
+
+
+def test_other_faults_are_not_taken_for_missing_memory(model: TransformersModel) -> None:
+    def broken(*_arguments: object) -> None:
+        raise RuntimeError("mat1 and mat2 shapes cannot be multiplied")
+
+    model.model.register_forward_pre_hook(broken)
+    with pytest.raises(RuntimeError, match="mat1"):
+        ask(model, tiny.requests(2), DRAWN)
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB"),
+        RuntimeError("MPS backend out of memory (MPS allocated: 9 GB)"),
+        RuntimeError("[enforce fail at alloc_cpu.cpp:117] err == 0. DefaultCPUAllocator: can't allocate memory: you"),
+        RuntimeError("DefaultCPUAllocator: not enough memory: you tried to allocate 1 bytes."),
+        RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate(handle)`"),
+        MemoryError(),
+    ],
+)
+def test_how_devices_say_that_memory_ran_out(fault: Exception) -> None:
+    assert out_of_memory(fault)
 
 
 def test_unknown_and_damaged_models(folders: dict[str, Path], tmp_path: Path) -> None:

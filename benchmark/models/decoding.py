@@ -1,4 +1,8 @@
-"""Generating many responses at once: one prefill per prompt, its cache repeated per sample, finished rows dropped."""
+"""Generating many responses at once.
+
+What all prompts of a batch begin with is computed once, the rest of each prompt once; the cache is then repeated per
+sample, and rows that have ended are dropped.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
@@ -91,9 +95,19 @@ class _GrowingLayer(DynamicLayer):  # type: ignore[no-untyped-call]
     def reorder_cache(self, beam_idx: Tensor) -> None:
         """Take rows by number; a row may be taken several times."""
         length = self.get_seq_length()
-        self._key_room = self._key_room.index_select(0, beam_idx)
-        self._value_room = self._value_room.index_select(0, beam_idx)
+        rows = beam_idx.to(self._key_room.device)
+        self._key_room, self._value_room = _taken(self._key_room, rows), _taken(self._value_room, rows)
         self.keys, self.values = self._key_room[:, :, :length], self._value_room[:, :, :length]
+
+
+def _taken(room: Tensor, rows: Tensor) -> Tensor:
+    """Rows of a cache; where they become fewer, only those that change their place are copied."""
+    if len(rows) > len(room):
+        return room.index_select(0, rows)
+    moved = (rows != torch.arange(len(rows), device=rows.device)).nonzero()[:, 0]
+    if len(moved):
+        room[moved] = room[rows[moved]]
+    return room[: len(rows)]
 
 
 def _roomy(held: Tensor | None, like: Tensor, length: int) -> Tensor:
@@ -154,11 +168,20 @@ def decode(
         if not going.any():
             return
         if not going.all():
-            kept = going.nonzero()[:, 0]
+            kept = _closed_up(going)
             rows, tokens, mask = rows[kept], tokens[kept.to(tokens.device)], mask[kept.to(device)]
             cache.reorder_cache(kept.to(device))
         mask = torch.cat([mask, mask.new_ones(len(rows), 1)], dim=1)
         logits = _forward(model, tokens[:, None].to(device), mask, mask.sum(1, keepdim=True) - 1, cache)
+
+
+def _closed_up(going: Tensor) -> Tensor:
+    """Places of the rows that go on; gaps are filled from the end, so that few rows change their place."""
+    kept = going.nonzero()[:, 0]
+    places = torch.arange(len(kept))
+    gaps = ~going[: len(kept)]
+    places[gaps] = kept[len(kept) - int(gaps.sum()) :]
+    return places
 
 
 def _end(text: list[int], token: int, limits: Limits, *, thinking: bool) -> str:
@@ -173,15 +196,37 @@ def _end(text: list[int], token: int, limits: Limits, *, thinking: bool) -> str:
 
 def _prefill(model: Any, prompts: Sequence[Sequence[int]], cache: Any) -> tuple[Tensor, Tensor]:
     """Fill the cache with the prompts; attention mask (prompts, longest) and logits of the first token."""
-    longest = max(len(prompt) for prompt in prompts)
+    shared = _shared(prompts) if _may_share(model, cache) else 0
+    if shared:
+        head = torch.tensor([prompts[0][:shared]], device=model.device)
+        _forward(model, head, torch.ones_like(head), torch.arange(shared, device=model.device)[None], cache)
+        cache.reorder_cache(torch.zeros(len(prompts), dtype=torch.long, device=model.device))
+    longest = max(len(prompt) for prompt in prompts) - shared
     ids = torch.zeros(len(prompts), longest, dtype=torch.long)
-    mask = torch.zeros_like(ids)
+    mask = torch.zeros(len(prompts), shared + longest, dtype=torch.long)
+    mask[:, :shared] = 1
     for number, prompt in enumerate(prompts):
-        ids[number, longest - len(prompt) :] = torch.tensor(prompt)
-        mask[number, longest - len(prompt) :] = 1
+        rest = torch.tensor(prompt[shared:])
+        ids[number, longest - len(rest) :] = rest
+        mask[number, shared + longest - len(rest) :] = 1
     mask = mask.to(model.device)
-    positions = (mask.cumsum(1) - 1).clamp(min=0)
+    positions = (mask.cumsum(1) - 1).clamp(min=0)[:, shared:]
     return mask, _forward(model, ids.to(model.device), mask, positions, cache)
+
+
+def _may_share(model: Any, cache: Any) -> bool:
+    """Whether a shared beginning may lie before the padding: only where a layer attends by mask and not by distance."""
+    attention = getattr(model.config, "_attn_implementation", None)
+    return attention in {"sdpa", "eager"} and all(type(layer) is _GrowingLayer for layer in cache.layers)
+
+
+def _shared(prompts: Sequence[Sequence[int]]) -> int:
+    """How many tokens all prompts begin with, but for the last of each; 0 for a single prompt."""
+    if len(prompts) == 1:
+        return 0
+    first, last = min(prompts), max(prompts)
+    most = min(len(prompt) for prompt in prompts) - 1
+    return next((place for place in range(most) if first[place] != last[place]), most)
 
 
 def _forward(model: Any, ids: Tensor, mask: Tensor, positions: Tensor, cache: Any) -> Tensor:

@@ -10,6 +10,8 @@ from ..records import Sampling
 
 __all__ = ["next_tokens", "row_seed", "uniforms"]
 
+BLOCK = 256
+
 
 def row_seed(seed: int, prompt_id: str, sample: int) -> int:
     """A seed for one response, the same on every machine and in every batch."""
@@ -57,8 +59,26 @@ def _from_nucleus(probabilities: Tensor, top_p: float, uniform: Tensor) -> Tenso
 
 
 def _invert(weights: Tensor, uniform: Tensor) -> Tensor:
-    """The first place where the cumulative weight exceeds its share ``uniform``; never a place of weight 0."""
-    cumulative = weights.cumsum(dim=-1, dtype=torch.float64)
+    """The first place where the cumulative weight exceeds its share ``uniform``; never a place of weight 0.
+
+    First the block of the vocabulary is found by the sums of blocks, then the place in it: adding up every weight in
+    float64 would cost as much as a third of a small model.
+    """
+    rows, size = weights.shape
+    whole = size - size % BLOCK
+    sums = [weights[:, :whole].reshape(rows, -1, BLOCK).sum(-1), weights[:, whole:].sum(-1, keepdim=True)]
+    blocks = torch.cat(sums, dim=1).cumsum(dim=-1, dtype=torch.float64)
+    wanted = uniform[:, None] * blocks[:, -1:]
+    block = _first_above(blocks, wanted)
+    before = torch.where(block > 0, blocks.gather(1, (block - 1).clamp(min=0)), 0.0)
+    places = block * BLOCK + torch.arange(BLOCK, device=weights.device)
+    inner = weights.gather(1, places.clamp(max=size - 1)).where(places < size, 0.0)
+    found = _first_above(inner.cumsum(dim=-1, dtype=torch.float64), wanted - before)
+    return (block * BLOCK + found)[:, 0]
+
+
+def _first_above(cumulative: Tensor, wanted: Tensor) -> Tensor:
+    """The first place of each row where a growing sum exceeds what is wanted, which rounding may have put beyond."""
     total = cumulative[:, -1:]
-    wanted = (uniform[:, None] * total).clamp(max=torch.nextafter(total, torch.zeros_like(total)))
-    return torch.searchsorted(cumulative, wanted, right=True)[:, 0]
+    below = torch.nextafter(total, torch.zeros_like(total))
+    return torch.searchsorted(cumulative, wanted.clamp(min=0.0).minimum(below), right=True)

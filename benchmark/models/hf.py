@@ -1,7 +1,10 @@
 """Asking a causal language model of transformers, on a CPU or GPU."""
 
 import hashlib
+import logging
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from itertools import groupby
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +17,7 @@ from .decoding import Limits, Output, decode
 from .drawing import next_tokens, row_seed, uniforms
 from .facts import architecture
 from .loading import choose_device, choose_dtype, load, revision
+from .memory import free_memory, out_of_memory
 from .thinking import CLOSE, OPEN, split_thinking
 
 __all__ = ["BATCH_ROWS", "THINKING_TOKENS", "LoadedModel", "TransformersModel"]
@@ -21,6 +25,17 @@ __all__ = ["BATCH_ROWS", "THINKING_TOKENS", "LoadedModel", "TransformersModel"]
 BATCH_ROWS = 80
 """Responses in flight: enough to keep two CPU cores busy, little enough to show progress."""
 THINKING_TOKENS = 4096
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One continuation of a prompt's tokens, and the samples that it is the answer to: several at temperature 0."""
+
+    prompt_id: str
+    tokens: Sequence[int]
+    samples: tuple[int, ...]
 
 
 class LoadedModel:
@@ -52,6 +67,7 @@ class LoadedModel:
         self.model, self.tokenizer = model, tokenizer
         self._info = info
         self._batch_rows, self._thinking_tokens = batch_rows, thinking_tokens
+        self._fits = batch_rows
 
     @property
     def info(self) -> ModelInfo:
@@ -73,7 +89,7 @@ class LoadedModel:
         batches: list[list[Request]] = []
         room = 0
         for piece in pieces:
-            rows = _copies(piece, sampling)
+            rows = len(_together(piece, sampling))
             if rows > room:
                 batches.append([])
                 room = self._batch_rows
@@ -84,31 +100,58 @@ class LoadedModel:
     def respond(self, batch: Sequence[Request], sampling: Sampling) -> Iterator[Response]:
         """Answer a batch; responses come as they end.
 
+        Where the batch does not fit into memory, what is left of it is asked in halves, and so are later batches: that
+        changes responses by rounding only.
+
         Raises:
-            DemurError: the batch does not fit into memory.
+            DemurError: not even one response at a time fits into memory.
         """
-        prompts = [self.encode(request.prompt.text) for request in batch]
-        copies = [_copies(request, sampling) for request in batch]
-        opened = [self._opened(prompt) for prompt in prompts]
+        for row, output in self.outputs(batch, sampling):
+            for sample in row.samples:
+                yield self._response(row.prompt_id, sample, output, row.tokens)
+
+    def outputs(self, batch: Sequence[Request], sampling: Sampling) -> Iterator[tuple[_Row, Output]]:
+        """The tokens of every response to a batch, as they end."""
+        left = [row for request in batch for row in self._rows(request, sampling)]
+        while left:
+            rows, left = left[: self._fits], left[self._fits :]
+            ended: set[int] = set()
+            try:
+                for output in self._decode(rows, sampling):
+                    ended.add(output.row)
+                    yield rows[output.row], output
+            except (RuntimeError, MemoryError) as fault:
+                if not out_of_memory(fault):
+                    raise
+                if len(rows) == 1:
+                    raise DemurError(
+                        f"{self.info.id}: not even one response at a time fits into memory",
+                        "free memory, choose a smaller --max-new-tokens, or --device cpu",
+                    ) from fault
+            if len(ended) < len(rows):
+                # Outside the except clause: the fault holds on to the tensors.
+                free_memory()
+                self._fits = len(rows) // 2
+                log.warning("%d responses at once do not fit into memory; going on with %d", len(rows), self._fits)
+                left = [row for number, row in enumerate(rows) if number not in ended] + left
+
+    def _rows(self, request: Request, sampling: Sampling) -> list[_Row]:
+        tokens = self.encode(request.prompt.text)
+        return [_Row(request.prompt.id, tokens, samples) for samples in _together(request, sampling)]
+
+    def _decode(self, rows: Sequence[_Row], sampling: Sampling) -> Iterator[Output]:
+        together = [list(same) for _, same in groupby(rows, key=lambda row: row.prompt_id)]
+        prompts = [same[0].tokens for same in together]
+        seeds = [row_seed(sampling.seed, row.prompt_id, row.samples[0]) for row in rows]
         limits = self._limits(sampling.max_new_tokens)
-        owners = [(number, copy) for number, count in enumerate(copies) for copy in range(count)]
-        seeds = [
-            row_seed(sampling.seed, batch[number].prompt.id, batch[number].samples[copy]) for number, copy in owners
-        ]
-        try:
-            for output in decode(
-                self.model, prompts, copies, opened=opened, limits=limits, choose=_chooser(sampling, seeds, limits)
-            ):
-                number, copy = owners[output.row]
-                request = batch[number]
-                answers = request.samples if sampling.temperature == 0 else request.samples[copy : copy + 1]
-                for sample in answers:
-                    yield self._response(request.prompt.id, sample, output, len(prompts[number]), opened=opened[number])
-        except torch.OutOfMemoryError as fault:
-            raise DemurError(
-                f"{self.info.id}: {sum(copies)} responses at once do not fit into memory",
-                f"choose --batch-rows below {self._batch_rows} and a new --out folder",
-            ) from fault
+        return decode(
+            self.model,
+            prompts,
+            [len(same) for same in together],
+            opened=[self._opened(prompt) for prompt in prompts],
+            limits=limits,
+            choose=_chooser(sampling, seeds, limits),
+        )
 
     def encode(self, text: str) -> list[int]:
         """Token ids of a prompt in the chat template, ready to be answered."""
@@ -141,7 +184,8 @@ class LoadedModel:
         """Whether a prompt ends inside a thinking part, as some chat templates make it."""
         return str(self.tokenizer.decode(prompt[-8:])).rstrip().endswith(OPEN)
 
-    def _response(self, prompt_id: str, sample: int, output: Output, n_prompt: int, *, opened: bool) -> Response:
+    def _response(self, prompt_id: str, sample: int, output: Output, prompt: Sequence[int]) -> Response:
+        n_prompt, opened = len(prompt), self._opened(prompt)
         if output.end == "fault":
             return Response(prompt_id, sample, "", "error", "the model's numbers were not finite", n_prompt)
         text = self.tokenizer.decode(output.tokens, skip_special_tokens=True)
@@ -201,9 +245,9 @@ class TransformersModel(LoadedModel):
         )
 
 
-def _copies(request: Request, sampling: Sampling) -> int:
-    """Rows that a request needs: greedy decoding gives the same response for every sample."""
-    return 1 if sampling.temperature == 0 else len(request.samples)
+def _together(request: Request, sampling: Sampling) -> list[tuple[int, ...]]:
+    """Samples of a request by continuation: greedy decoding gives the same one for every sample."""
+    return [request.samples] if sampling.temperature == 0 else [(sample,) for sample in request.samples]
 
 
 def _chooser(sampling: Sampling, seeds: Sequence[int], limits: Limits) -> Callable[[Tensor, Tensor, int], Tensor]:
@@ -211,8 +255,9 @@ def _chooser(sampling: Sampling, seeds: Sequence[int], limits: Limits) -> Callab
 
     def choose(logits: Tensor, rows: Tensor, step: int) -> Tensor:
         number = drawn[rows, step if sampling.temperature else 0].to(logits.device)
-        whole = torch.isfinite(logits.amax(dim=-1)) & ~logits.isnan().any(dim=-1)
-        tokens = next_tokens(torch.where(whole[:, None], logits, 0.0), sampling, number)
-        return torch.where(whole, tokens, -1)
+        whole = torch.isfinite(logits.amax(dim=-1))  # a row with a NaN has NaN as its largest
+        if whole.all():
+            return next_tokens(logits, sampling, number)
+        return torch.where(whole, next_tokens(torch.where(whole[:, None], logits, 0.0), sampling, number), -1)
 
     return choose
