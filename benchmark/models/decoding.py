@@ -224,7 +224,7 @@ def _shared(prompts: Sequence[Sequence[int]]) -> int:
     """How many tokens all prompts begin with, but for the last of each; 0 for a single prompt."""
     if len(prompts) == 1:
         return 0
-    first, last = min(prompts), max(prompts)
+    first, last = min(map(tuple, prompts)), max(map(tuple, prompts))
     most = min(len(prompt) for prompt in prompts) - 1
     return next((place for place in range(most) if first[place] != last[place]), most)
 
