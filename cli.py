@@ -13,7 +13,7 @@ from .cli_leaderboard import bench, cite, consistency, leaderboard
 from .cli_organisms import organism_app
 from .cli_prompts import prompts_app
 from .cli_quickstart import quickstart
-from .cli_run import check, merge, run
+from .cli_run import bench_run, check, merge, run
 from .cli_scorers import bench_scorer, label, score, scorers, validate_scorer
 from .cli_stress import bench_stress, stress
 from .cli_submit import import_log, submit, verify
@@ -48,6 +48,7 @@ app.add_typer(prompts_app, name="prompts", rich_help_panel=SET)
 app.add_typer(access_app, name="access", rich_help_panel=SET)
 bench.command("scorer")(bench_scorer)
 bench.command("stress")(bench_stress)
+bench.command("run")(bench_run)
 app.add_typer(bench, name="bench")
 
 

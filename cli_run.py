@@ -1,5 +1,7 @@
-"""``demur run`` and ``demur check``."""
+"""``demur run``, ``demur merge``, ``demur check`` and ``demur bench run``."""
 
+import json
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -7,7 +9,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
-__all__ = ["check", "merge", "run"]
+__all__ = ["bench_run", "check", "merge", "run"]
 
 
 def run(
@@ -146,6 +148,64 @@ def check(path: Annotated[Path, typer.Argument(help="a run folder or a submissio
     errors = int((responses["finish_reason"] == "error").sum())
     typer.echo(f"{path}: one response per prompt and sample, {len(responses)} in all, {errors} of them errors")
     typer.echo(f"Next: demur score {path}")
+
+
+def bench_run(
+    *,
+    dtype: Annotated[str, typer.Option(help="float32 or bfloat16")] = "float32",
+    prompts: Annotated[int, typer.Option(min=1, help="prompts of the public split, spread over it")] = 160,
+    samples: Annotated[int, typer.Option(min=1)] = 4,
+    max_new_tokens: Annotated[int, typer.Option(min=1)] = 48,
+    rounds: Annotated[int, typer.Option(min=1, help="how often every way is timed, in turns")] = 3,
+    python: Annotated[
+        Path | None, typer.Option(help="interpreter of the environment with lm-eval and inspect-ai; this one without")
+    ] = None,
+    greedy: Annotated[bool, typer.Option(help="also compare greedy tokens with those of plain generate")] = True,
+    as_json: Annotated[bool, typer.Option("--json", help="print JSON and nothing else")] = False,
+) -> None:
+    """Time a run of a small model on the CPU against a plain loop, lm-evaluation-harness and Inspect AI."""
+    from dataclasses import asdict
+
+    from .benchmark.runbench import BATCH
+    from .benchmark.runbench import bench_run as measure
+
+    found = measure(
+        dtype=dtype,
+        prompts=prompts,
+        samples=samples,
+        tokens=max_new_tokens,
+        rounds=rounds,
+        python=str(python or sys.executable),
+        greedy=greedy,
+    )
+    if as_json:
+        ratios = {name: found.ratio(name) for name in found.speeds}
+        typer.echo(json.dumps({**asdict(found), "ratios": ratios}, indent=2))
+        return
+    native = "multiplies bfloat16 itself" if found.native_bfloat16 else "has no bfloat16 instructions"
+    typer.echo(
+        f"SmolLM2-135M, {found.dtype}, {found.prompts} prompts x {found.samples} samples, {found.tokens} new tokens, "
+        f"temperature 1, {found.threads} threads; this CPU {native}"
+    )
+    for name, speed in found.speeds.items():
+        if speed.median is None:
+            typer.echo(f"{name}: {speed.note}")
+            continue
+        line = f"{name}: {speed.median:.2f} responses/s ({min(speed.rounds):.2f} to {max(speed.rounds):.2f})"
+        if name != "demur":
+            clock, processor = found.ratio(name), found.ratio(name, processor=True)
+            line += f"; demur is {clock:.2f} times as fast ({processor:.2f} by processor time)"
+        typer.echo(line)
+    typer.echo(
+        f"Batches of the plain loop and of lm-eval: {BATCH} prompts. Rounds in turns, medians (lowest, highest)."
+    )
+    typer.echo(f"Journal, parts and table: {found.bookkeeping:.2%} of the time of a run")
+    if found.same is not None:
+        typer.echo(
+            f"Temperature 0: {found.same} of {found.prompts} prompts have the very tokens of plain generate"
+            + (f"; ties in rounding: {', '.join(found.ties)}" if found.ties else "")
+        )
+    typer.echo("Next: demur run MODEL --out runs/x")
 
 
 def _bar(console: Console) -> Progress:

@@ -168,12 +168,16 @@ class LoadedModel:
         for start in range(0, len(request.samples), self._batch_rows):
             yield Request(request.prompt, request.samples[start : start + self._batch_rows])
 
-    def _limits(self, answer: int) -> Limits:
+    @property
+    def stops(self) -> frozenset[int]:
+        """Token ids that end an answer."""
         ends = self.model.generation_config.eos_token_id
         if ends is None:
             ends = self.tokenizer.eos_token_id
-        stop = frozenset(ends if isinstance(ends, (list, tuple)) else [ends]) - {None}
-        return Limits(stop, answer, self._thinking_tokens, self._token(CLOSE), self._token(OPEN))
+        return frozenset(ends if isinstance(ends, (list, tuple)) else [ends]) - {None}
+
+    def _limits(self, answer: int) -> Limits:
+        return Limits(self.stops, answer, self._thinking_tokens, self._token(CLOSE), self._token(OPEN))
 
     def _token(self, text: str) -> int | None:
         """The id of a tag that is a token of its own."""

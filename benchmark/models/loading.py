@@ -12,7 +12,17 @@ from transformers.utils import logging
 
 from ..errors import DemurError
 
-__all__ = ["DTYPES", "choose_device", "choose_dtype", "faults", "load", "quiet", "revision", "straighten"]
+__all__ = [
+    "DTYPES",
+    "choose_device",
+    "choose_dtype",
+    "faults",
+    "load",
+    "native_bfloat16",
+    "quiet",
+    "revision",
+    "straighten",
+]
 
 _logging: Any = logging
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
@@ -52,9 +62,13 @@ def choose_dtype(device: torch.device, wanted: str | None = None) -> torch.dtype
     if device.type == "cuda":
         return torch.bfloat16 if torch.cuda.is_bf16_supported(including_emulation=False) else torch.float16
     if device.type == "cpu":
-        native = torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported()
-        return torch.bfloat16 if native else torch.float32
+        return torch.bfloat16 if native_bfloat16() else torch.float32
     return torch.float32
+
+
+def native_bfloat16() -> bool:
+    """Whether this CPU has instructions for bfloat16 (AMX tiles or AVX-512 BF16)."""
+    return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
 def load(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
