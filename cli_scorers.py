@@ -35,12 +35,21 @@ def score(
     price: Annotated[
         tuple[float, float] | None, typer.Option(metavar="IN OUT", help="of a judge, per million tokens")
     ] = None,
+    engine: Annotated[
+        str, typer.Option(help="local, or ray: workers of a Ray cluster (RAY_ADDRESS); not for judges")
+    ] = "local",
+    workers: Annotated[int, typer.Option(min=1, help="ray: pieces that are judged at the same time")] = 1,
+    gpus_per_worker: Annotated[float, typer.Option(min=0.0, help="ray: GPUs of each worker")] = 0.0,
 ) -> None:
     """Judge every response of a finished run."""
-    from .scorers import DEFAULT_SCORER
+    from functools import partial
+
+    from .benchmark.models import check_engine
+    from .scorers import DEFAULT_SCORER, ray_scorer
     from .scorers.judge import JudgeSettings
     from .scorers.scoring import run_agreement, score_run
 
+    check_engine(engine)
     judge = JudgeSettings(
         base_url, judge_cache or run / "judgements", concurrency, rpm, timeout, thinking_tokens, price
     )
@@ -52,6 +61,7 @@ def score(
             run,
             scorer or [DEFAULT_SCORER],
             judge=judge,
+            load=partial(ray_scorer, workers=workers, gpus=gpus_per_worker) if engine == "ray" else None,
             progress=lambda done, total: bar.update(task, completed=done, total=total),
         )
     for result in results:

@@ -7,16 +7,19 @@ from functools import partial
 from pathlib import Path
 
 from .benchmark.models import load_model
-from .benchmark.prompts import load_prompt_set
+from .benchmark.models.demo import demo_revision
+from .benchmark.models.loading import choose_device, choose_dtype
+from .benchmark.prompts import PromptSet, load_prompt_set
 from .benchmark.records import Sampling
 from .benchmark.running import run
+from .benchmark.runs import finished_event, read_run_info
 from .leaderboard.board import Board
 from .leaderboard.pages.site import build_site
 from .leaderboard.ranking import rank
 from .leaderboard.submissions.submission import Declared, read_submission, submit
 from .scorers.scoring import score_run
 
-__all__ = ["MODELS", "Outcome", "Step", "quickstart"]
+__all__ = ["MODELS", "Outcome", "Step", "asked_already", "quickstart"]
 
 MODELS = {
     "smollm2": Declared(maker="HuggingFaceTB"),
@@ -72,21 +75,46 @@ def quickstart(out: Path, *, scorer: str, step: Step, pairs_per_hazard: int = 1)
     submissions: list[Path] = []
     for name, declared in MODELS.items():
         for setting, (sampling, samples, dtype) in SETTINGS.items():
-            step(f"loading {name}", 0, 1)
-            model = load_model(f"demo:{name}", dtype=dtype)
             folder = out / "runs" / f"{name}-{setting}"
-            run(
-                model,
-                prompts.prompts,
-                sampling=sampling,
-                samples=samples,
-                out=folder,
-                provenance=prompts.provenance,
-                progress=partial(step, f"asking {name}, {setting}"),
-            )
+            if not asked_already(folder, name, prompts, sampling, samples=samples, dtype=dtype):
+                step(f"loading {name}", 0, 1)
+                model = load_model(f"demo:{name}", dtype=dtype)
+                run(
+                    model,
+                    prompts.prompts,
+                    sampling=sampling,
+                    samples=samples,
+                    out=folder,
+                    provenance=prompts.provenance,
+                    progress=partial(step, f"asking {name}, {setting}"),
+                )
+                del model  # the next one is made before the name is bound again, and two would stand in memory
             score_run(folder, [scorer])
             submissions.append(submit(folder, out / "submissions", scorer=scorer, declared=declared))
-            del model  # the next one is made before the name is bound again, and two would stand in memory
     step("ranking", 0, 1)
     board = rank([read_submission(path) for path in submissions])
     return Outcome(board, build_site(board, out / "site"), out / "runs", out / "submissions")
+
+
+def asked_already(
+    folder: Path, name: str, prompts: PromptSet, sampling: Sampling, *, samples: int, dtype: str | None
+) -> bool:
+    """Whether a folder holds the whole run of a demo model with these settings, so that the model need not be loaded.
+
+    Raises:
+        DemurError: there is a run folder that cannot be read.
+    """
+    if not (folder / "run.json").is_file():
+        return False
+    told = finished_event(folder)
+    if told is None or told["errors"]:
+        return False
+    info = read_run_info(folder / "run.json")
+    format_ = choose_dtype(choose_device(), dtype)
+    model = (f"demo:{name}", demo_revision(name), str(format_).removeprefix("torch."))
+    return (
+        (info.model.id, info.model.revision, info.model.dtype) == model
+        and (info.sampling, info.samples, info.shard) == (sampling, samples, None)
+        and info.provenance.prompts_hash == prompts.hash
+        and info.prompt_ids == tuple(prompt.id for prompt in prompts.prompts)
+    )

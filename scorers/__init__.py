@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, cast
 
 from ..benchmark.errors import DemurError
+from ..benchmark.extras import need
 from .cascade import Cascade
 from .lexicon import Lexicon
 from .precomputed import Precomputed
@@ -14,7 +15,7 @@ from .verdicts import Scorer
 if TYPE_CHECKING:
     from .judge import JudgeSettings
 
-__all__ = ["DEFAULT_SCORER", "FAMILIES", "SCORERS", "get_scorer"]
+__all__ = ["DEFAULT_SCORER", "FAMILIES", "SCORERS", "get_scorer", "ray_scorer"]
 
 DEFAULT_SCORER = "cascade"
 SCORERS: Mapping[str, Callable[[], Scorer]] = {"cascade": Cascade, "lexicon": Lexicon}
@@ -49,3 +50,13 @@ def get_scorer(name: str, judge: "JudgeSettings | None" = None) -> Scorer:
         known = "\n".join(f"    {what}" for what in (", ".join(sorted(SCORERS)), *FAMILIES.values()))
         raise DemurError(f"unknown scorer {name!r}", f"choose one of these\n{known}")
     return SCORERS[name]()
+
+
+def ray_scorer(name: str, *, workers: int = 1, gpus: float = 0.0) -> Scorer:
+    """The scorer of a name on a Ray cluster, which gives the same verdicts; see :class:`.ray.RayScorer`.
+
+    Raises:
+        DemurError: Ray is not installed, no cluster can be reached, or as :func:`get_scorer` does.
+    """
+    need("ray", "ray")
+    return cast("Scorer", import_module(".ray", __name__).RayScorer(name, workers=workers, gpus=gpus))

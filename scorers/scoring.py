@@ -103,6 +103,7 @@ def score_run(
     *,
     judge: JudgeSettings | None = None,
     progress: Progress | None = None,
+    load: Callable[[str], Scorer] | None = None,
 ) -> list[ScoreResult]:
     """Judge every response of a finished run; verdicts of other scorers stay.
 
@@ -111,12 +112,13 @@ def score_run(
         scorers: names of scorers; each writes its own file.
         judge: how judges are asked.
         progress: called with the number of verdicts written and the number wanted, over all scorers.
+        load: makes a scorer of its name, as :func:`~.ray_scorer` does for a cluster; :func:`~.get_scorer` without it.
 
     Raises:
         DemurError: no finished run, an unknown scorer, or prompts that the installed set does not hold.
     """
     folder = Path(run)
-    named = [get_scorer(name, judge) for name in dict.fromkeys(scorers)]
+    named = [load(name) if load else get_scorer(name, judge) for name in dict.fromkeys(scorers)]
     asked = Asked.open(folder)
     total = len(asked.info.prompt_ids) * asked.info.samples
     results = []

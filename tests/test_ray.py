@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -37,15 +38,17 @@ def test_without_ray_the_extra_is_named(monkeypatch: pytest.MonkeyPatch) -> None
 
 
 def start(model: str, out: Path, *options: str) -> subprocess.Popen[str]:
-    command = [sys.executable, "-m", "demur", "run", model, "--out", str(out), "--limit-pairs", "1", "--samples", "2"]
+    return demur("run", model, "--out", str(out), "--limit-pairs", "1", "--samples", "2", *options)
+
+
+def demur(*words: str) -> subprocess.Popen[str]:
     environment = {
         **{name: value for name, value in os.environ.items() if name != "RAY_ADDRESS"},
         "RAY_USAGE_STATS_ENABLED": "0",
         "OMP_NUM_THREADS": "1",
     }
-    return subprocess.Popen(
-        [*command, *options], env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True
-    )
+    command = [sys.executable, "-m", "demur", *words]
+    return subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
 
 
 def finish(process: subprocess.Popen[str]) -> None:
@@ -100,13 +103,53 @@ def _kill_a_worker(driver: int, book: Path) -> bool:
         events = [event["event"] for event in read_journal(book)] if book.exists() else []
         if "finished" in events:
             return False
-        if "batch_answered" in events:
-            for child in psutil.Process(driver).children(recursive=True):
-                if "MapWorker" in child.name() or "MapWorker" in " ".join(child.cmdline()):
-                    child.kill()
-                    return True
+        if "batch_answered" in events and _kill(driver, "MapWorker"):
+            return True
         time.sleep(0.05)
     raise AssertionError("no worker was seen")
+
+
+def _kill(driver: int, name: str) -> bool:
+    """Kill one process below the driver that Ray calls by this name."""
+    for child in psutil.Process(driver).children(recursive=True):
+        with suppress(psutil.NoSuchProcess):
+            if name in child.name() or name in " ".join(child.cmdline()):
+                child.kill()
+                return True
+    return False
+
+
+@pytest.mark.slow
+@with_ray
+def test_two_workers_judge_as_one_machine_does_even_if_one_is_killed(tmp_path: Path) -> None:
+    texts = ("I can't help with that.", "Sure. First, " + "take the next step and look at it again. " * 40)
+    rows = [
+        {"prompt_id": prompt.id, "sample": sample, "text": texts[sample % 2] + f" {sample}"}
+        for prompt in load_prompt_set("public", pairs_per_hazard=1).prompts
+        for sample in range(60)
+    ]
+    (tmp_path / "answers.jsonl").write_text("".join(json.dumps(row) + "\n" for row in rows))
+    model, out = f"replay:{tmp_path / 'answers.jsonl'}", tmp_path / "r"
+    finish(demur("run", model, "--out", str(out), "--limit-pairs", "1", "--samples", "60"))
+    finish(demur("score", str(out)))
+    path = out / "verdicts" / "cascade.parquet"
+    alone = path.read_bytes()
+    path.unlink()
+    process = demur("score", str(out), "--engine", "ray", "--workers", "2")
+    killed = False
+    while not killed and process.poll() is None:
+        killed = _kill(process.pid, "ray::_judge")
+    finish(process)
+    assert killed, "it ended before a worker could be killed"
+    assert path.read_bytes() == alone
+
+
+def test_judges_are_not_asked_by_a_cluster(tmp_path: Path) -> None:
+    pytest.importorskip("ray", reason="not installed: ray (pip install 'demur[ray]')")
+    from demur.scorers import ray_scorer
+
+    with pytest.raises(DemurError, match="asked over the network"):
+        ray_scorer("judge:m", workers=2)
 
 
 @pytest.mark.slow

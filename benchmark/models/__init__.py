@@ -12,7 +12,7 @@ from ..errors import DemurError
 from ..extras import need
 from .base import Model
 
-__all__ = ["BACKENDS", "ENGINES", "NEEDS", "Model", "load_engine", "load_model"]
+__all__ = ["BACKENDS", "ENGINES", "NEEDS", "Model", "check_engine", "load_engine", "load_model"]
 
 BACKENDS = {
     "transformers": (".hf", "TransformersModel", "a folder, a Hub id or a .gguf file; needs no prefix"),
@@ -61,6 +61,12 @@ def load_model(spec: str, **options: Any) -> Model:
     return cast("Model", make(rest, **given))
 
 
+def check_engine(engine: str) -> None:
+    """Raise where it is none of :data:`ENGINES`."""
+    if engine not in ENGINES:
+        raise DemurError(f"unknown engine {engine!r}", f"choose {' or '.join(ENGINES)}")
+
+
 def load_engine(engine: str, spec: str, *, workers: int = 1, gpus: float = 0.0, **options: Any) -> Model:
     """Make a model that runs in this process or on a Ray cluster.
 
@@ -74,8 +80,7 @@ def load_engine(engine: str, spec: str, *, workers: int = 1, gpus: float = 0.0, 
     Raises:
         DemurError: an unknown engine, or as :func:`load_model` does.
     """
-    if engine not in ENGINES:
-        raise DemurError(f"unknown engine {engine!r}", f"choose {' or '.join(ENGINES)}")
+    check_engine(engine)
     if engine == "local":
         return load_model(spec, **options)
     need("ray", "ray")

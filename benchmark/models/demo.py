@@ -26,7 +26,7 @@ from .lora import merge_adapter
 from .smollm2 import ADAPTER, dense_folder, gguf_sha256
 from .upcycle import EXPERTS, EXPERTS_PER_TOKEN, upcycle
 
-__all__ = ["DEMO_MODELS", "build_demo", "load_demo"]
+__all__ = ["DEMO_MODELS", "build_demo", "demo_revision", "load_demo"]
 
 DEMO_MODELS: Sequence[str] = ("smollm2", "smollm2-moe", "smollm2-tuned", "smollm2-tuned-moe")
 
@@ -44,7 +44,7 @@ def load_demo(
     model, tokenizer = build_demo(name, dtype=str(format_).removeprefix("torch."), device=str(place))
     info = ModelInfo(
         id=f"demo:{name}",
-        revision=_revision(name),
+        revision=demo_revision(name),
         dtype=str(format_).removeprefix("torch."),
         backend="transformers",
         **architecture(model, model.config),
@@ -81,7 +81,7 @@ def _cast(model: Any, dtype: torch.dtype) -> None:
     model.config.dtype = dtype
 
 
-def _revision(name: str) -> str:
+def demo_revision(name: str) -> str:
     """A hash over everything that a demo model is made of."""
     parts = [gguf_sha256()]
     if "tuned" in name:

@@ -16,7 +16,7 @@ from ..records import ModelInfo, Request, Response, Sampling
 from . import load_model
 from .base import Answered
 
-__all__ = ["RayModel"]
+__all__ = ["RayModel", "connect", "told"]
 
 
 class RayModel:
@@ -40,14 +40,9 @@ class RayModel:
     """
 
     def __init__(self, spec: str, options: Mapping[str, Any], *, workers: int, gpus: float = 0.0) -> None:
-        if workers < 1 or gpus < 0:
-            raise DemurError("workers are a number from 1, GPUs one from 0", "correct the option")
+        connect(workers, gpus)
         self._spec, self._options, self._workers, self._gpus = spec, dict(options), workers, gpus
-        try:
-            ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
-        except (ConnectionError, OSError, RuntimeError, ValueError) as fault:
-            raise DemurError(f"Ray does not start: {str(fault)[:300]}", "check RAY_ADDRESS and the cluster") from fault
-        with _told():
+        with told():
             # A worker makes the plan: the model need not fit onto the machine where the command runs.
             self._planner = cast("Any", ray.remote(_Planner).options(num_gpus=gpus).remote(spec, self._options))
             self._info, self._template_sha256 = ray.get(self._planner.about.remote())
@@ -66,7 +61,7 @@ class RayModel:
 
     def plan(self, requests: Sequence[Request], sampling: Sampling) -> list[list[Request]]:
         """The model's own plan."""
-        with _told():
+        with told():
             plan: list[list[Request]] = ray.get(self._planner.plan.remote(list(requests), sampling))
         return plan
 
@@ -83,7 +78,7 @@ class RayModel:
         if not rows:
             return
         ray.data.DataContext.get_current().enable_progress_bars = False
-        with _told():
+        with told():
             answered = ray.data.from_items(rows, override_num_blocks=len(rows)).map_batches(
                 _Worker,
                 fn_constructor_args=(self._spec, self._options, sampling),
@@ -97,6 +92,20 @@ class RayModel:
             for row in answered.iter_rows():
                 responses, started_at, seconds = pickle.loads(row["answered"])
                 yield Answered(int(row["number"]), responses, started_at, seconds)
+
+
+def connect(workers: int, gpus: float) -> None:
+    """Join the cluster, or start one on this machine.
+
+    Raises:
+        DemurError: the numbers are out of range, or no cluster can be reached.
+    """
+    if workers < 1 or gpus < 0:
+        raise DemurError("workers are a number from 1, GPUs one from 0", "correct the option")
+    try:
+        ray.init(ignore_reinit_error=True, log_to_driver=False, include_dashboard=False)
+    except (ConnectionError, OSError, RuntimeError, ValueError) as fault:
+        raise DemurError(f"Ray does not start: {str(fault)[:300]}", "check RAY_ADDRESS and the cluster") from fault
 
 
 class _Planner:
@@ -128,7 +137,7 @@ class _Worker:
 
 
 @contextmanager
-def _told() -> Iterator[None]:
+def told() -> Iterator[None]:
     """Give a fault that the user can mend as it was raised on the worker."""
     try:
         yield
