@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -15,7 +15,18 @@ from .errors import DemurError
 
 T = TypeVar("T")
 
-__all__ = ["read_json", "read_parquet", "write_atomic", "write_json", "write_parquet", "write_text"]
+__all__ = [
+    "parquet_columns",
+    "parquet_rows",
+    "read_json",
+    "read_parquet",
+    "write_atomic",
+    "write_json",
+    "write_parquet",
+    "write_text",
+]
+
+ROWS, BUFFER = 1024, 2**20
 
 
 @contextmanager
@@ -89,21 +100,54 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
     Raises:
         DemurError: the file is missing, empty, truncated or lacks one of ``columns``.
     """
+    with _parquet(path) as opened:
+        table = opened.read()
+    _check_columns(path, table.column_names, columns or ())
+    return table.select(columns) if columns else table
+
+
+def parquet_columns(path: Path) -> list[str]:
+    """The names of a Parquet file's columns.
+
+    Raises:
+        DemurError: the file is missing, empty or truncated.
+    """
+    with _parquet(path) as opened:
+        names: list[str] = opened.schema_arrow.names
+        return names
+
+
+def parquet_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
+    """The rows of a Parquet file; its pages are read as they are needed, so that memory stays small.
+
+    Raises:
+        DemurError: the file is missing, empty, truncated or lacks one of ``columns``.
+    """
+    with _parquet(path) as opened:
+        _check_columns(path, opened.schema_arrow.names, columns or ())
+        for batch in opened.iter_batches(batch_size=ROWS, columns=columns):
+            yield from batch.to_pylist()
+
+
+@contextmanager
+def _parquet(path: Path) -> Iterator[Any]:
+    """An open Parquet file, with every fault of reading it as one message."""
     if path.is_file() and path.stat().st_size == 0:
         raise DemurError(f"{path}: the file is empty", "remake it, or delete it and run the same command again")
     try:
-        table = _reading(path, lambda: pq.ParquetFile(path).read())
+        with _reading(path, lambda: pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)) as opened:
+            yield opened
     except pa.ArrowException as fault:
         raise DemurError(
             f"{path}: not a whole Parquet file (truncated or damaged)",
             "remake it, or delete it and run the same command again",
         ) from fault
-    missing = [name for name in columns or () if name not in table.column_names]
+
+
+def _check_columns(path: Path, there: Sequence[str], wanted: Sequence[str]) -> None:
+    missing = [name for name in wanted if name not in there]
     if missing:
-        raise DemurError(
-            f"{path}: missing column {', '.join(missing)}; it has {', '.join(table.column_names)}", "remake the file"
-        )
-    return table.select(columns) if columns else table
+        raise DemurError(f"{path}: missing column {', '.join(missing)}; it has {', '.join(there)}", "remake the file")
 
 
 def _reading(path: Path, read: Callable[[], T]) -> T:

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import DemurError
-from .files import read_json, read_parquet, write_json
+from .files import parquet_rows, read_json, read_parquet, write_json
 from .journal import read_journal
 from .parts import RESPONSE_COLUMNS, RESPONSE_SCHEMA, Key, file_sha256
 from .records import ModelInfo, Provenance, Sampling, Split
@@ -143,9 +143,14 @@ def check_run(path: Path | str) -> list[str]:
     table = folder / "responses" / "responses.parquet"
     if not table.is_file():
         return [f"{table}: missing; the run is not finished (start it again with the same command; it goes on)"]
-    rows = read_parquet(table, list(RESPONSE_COLUMNS)).to_pylist()
-    found = [fault for number, row in enumerate(rows) for fault in _row_problems(row, f"{table} row {number}")]
-    found += _key_problems([(row["prompt_id"], row["sample"]) for row in rows], info.keys(), str(table))
+    found: list[str] = []
+    keys: list[Key] = []
+    names = {prompt_id: prompt_id for prompt_id in info.prompt_ids}
+    for number, row in enumerate(parquet_rows(table, list(RESPONSE_COLUMNS))):
+        found += _row_problems(row, f"{table} row {number}")
+        # The name as run.json holds it: a million equal strings would take as much as the texts.
+        keys.append((names.get(row["prompt_id"], row["prompt_id"]), row["sample"]))
+    found += _key_problems(keys, info.keys(), str(table))
     last = events[-1] if events else {}
     if last.get("event") != "finished":
         found.append(f"{folder / 'journal.jsonl'}: its last event is not `finished`")

@@ -31,4 +31,4 @@ def test_it_runs(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     said = "".join(output.get("text", "") for cell in book.cells for output in cell.get("outputs", ()))
     assert "80 Counter({'harmful': 40, 'benign': 40})" in said
     assert "80 answers" in said
-    assert "HuggingFaceTB/SmolLM2-135M-Instruct ranked" in said
+    assert "HuggingFaceTB/SmolLM2-135M-Instruct listed C@4:" in said

@@ -3,15 +3,17 @@
 import csv
 import hashlib
 import json
+import tempfile
+import weakref
+from array import array
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, cast, get_args
+from typing import Any, cast
 
 from ..errors import DemurError, raise_all
-from ..files import read_parquet
-from ..records import FinishReason, ModelInfo, Request, Response, Sampling
+from ..files import parquet_columns, parquet_rows
+from ..records import FINISH_REASONS, FinishReason, ModelInfo, Request, Response, Sampling
 from .base import in_order
 from .thinking import split_thinking
 
@@ -21,12 +23,37 @@ BATCH_RESPONSES = 2048
 FORMATS = (".jsonl", ".csv", ".parquet")
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    line: int
-    text: str
-    finish_reason: FinishReason
-    error: str
+class _Rows:
+    """The rows of a file. Their texts lie in a temporary file: a million long ones need little memory."""
+
+    def __init__(self) -> None:
+        self._texts, self._ends = tempfile.TemporaryFile(), array("q", [0])  # noqa: SIM115 (kept as long as the rows)
+        weakref.finalize(self, self._texts.close)
+        self._lines, self._reasons = array("q"), array("b")
+        self._errors: dict[int, str] = {}
+        self.by_prompt: dict[str, dict[int, int]] = {}
+
+    def add(self, prompt_id: str, sample: int, line: int, fields: Mapping[str, Any]) -> None:
+        number = len(self._lines)
+        reason = str(fields["finish_reason"]) if _given(fields.get("finish_reason")) else "stop"
+        if reason == "error":
+            self._errors[number] = str(fields["error"]) if _given(fields.get("error")) else "the file gives no cause"
+        text = str(fields["text"]).encode("utf-8", "surrogatepass")
+        self._texts.write(text)
+        self._ends.append(self._ends[-1] + len(text))
+        self._lines.append(line)
+        self._reasons.append(FINISH_REASONS.index(cast("FinishReason", reason)))
+        self.by_prompt.setdefault(prompt_id, {})[sample] = number
+
+    def line(self, prompt_id: str, sample: int) -> int:
+        return self._lines[self.by_prompt[prompt_id][sample]]
+
+    def response(self, prompt_id: str, sample: int) -> Response:
+        number = self.by_prompt[prompt_id][sample]
+        self._texts.seek(self._ends[number])
+        text = self._texts.read(self._ends[number + 1] - self._ends[number]).decode("utf-8", "surrogatepass")
+        reason = FINISH_REASONS[self._reasons[number]]
+        return Response(prompt_id, sample, split_thinking(text)[1], reason, self._errors.get(number, ""))
 
 
 class ReplayModel:
@@ -47,7 +74,8 @@ class ReplayModel:
     def __init__(self, path: Path | str, *, model_id: str | None = None) -> None:
         self.path = Path(path)
         self._place = "row" if self.path.suffix == ".parquet" else "line"
-        self._rows, self._numbered, self._doubled = self._index(list(_read(self.path)))
+        self._numbered = not any(_given(fields.get("sample")) for _line, fields in _read(self.path))
+        self._rows, self._doubled = self._index(_read(self.path))
         with self.path.open("rb") as content:
             digest = hashlib.file_digest(content, "sha256").hexdigest()
         self._info = ModelInfo(id=model_id or self.path.stem, revision=f"sha256:{digest}", backend="replay")
@@ -75,56 +103,50 @@ class ReplayModel:
         """Give the file's responses."""
         for request in batch:
             for sample in request.samples:
-                row = self._rows[request.prompt.id, sample]
-                yield Response(request.prompt.id, sample, split_thinking(row.text)[1], row.finish_reason, row.error)
+                yield self._rows.response(request.prompt.id, sample)
 
-    def _index(
-        self, rows: Sequence[tuple[int, Mapping[str, Any]]]
-    ) -> tuple[dict[tuple[str, int], _Row], bool, list[str]]:
-        """Responses by (prompt, sample); whether samples were numbered here; and which are there more than once."""
-        if not rows:
-            raise DemurError(f"{self.path}: no responses in it", "write one response a row, then give the file again")
-        problems: list[str] = []
-        found: dict[tuple[str, int], _Row] = {}
-        doubled: list[str] = []
+    def _index(self, rows: Iterable[tuple[int, Mapping[str, Any]]]) -> tuple[_Rows, list[str]]:
+        """Responses by prompt and sample, and which are there more than once."""
+        found, problems, doubled, empty = _Rows(), list[str](), list[str](), True
         counts: Counter[str] = Counter()
-        numbered = not any(_given(fields.get("sample")) for _line, fields in rows)
         for line, fields in rows:
-            faults = list(_faults(fields, numbered=numbered))
+            empty = False
+            faults = list(_faults(fields, numbered=self._numbered))
             problems += [f"{self._place} {line}: {fault}" for fault in faults]
             if faults:
                 continue
             prompt_id = str(fields["prompt_id"])
-            sample = counts[prompt_id] if numbered else int(fields["sample"])
+            sample = counts[prompt_id] if self._numbered else int(fields["sample"])
             counts[prompt_id] += 1
-            if (prompt_id, sample) in found:
-                first = found[prompt_id, sample].line
+            if sample in found.by_prompt.get(prompt_id, {}):
+                first = found.line(prompt_id, sample)
                 doubled.append(
                     f"{self._place} {line}: {prompt_id} sample {sample} is there already ({self._place} {first})"
                 )
                 continue
-            reason = str(fields["finish_reason"]) if _given(fields.get("finish_reason")) else "stop"
-            error = str(fields["error"]) if _given(fields.get("error")) else ""
-            if reason == "error" and not error:
-                error = "the file gives no cause"
-            found[prompt_id, sample] = _Row(line, str(fields["text"]), cast("FinishReason", reason), error)
+            found.add(prompt_id, sample, line, fields)
+        if empty:
+            raise DemurError(f"{self.path}: no responses in it", "write one response a row, then give the file again")
         raise_all(str(self.path), problems, "correct these rows, then give the file again")
-        return found, numbered, doubled
+        return found, doubled
 
     def _compare(self, requests: Sequence[Request]) -> None:
-        wanted = {(request.prompt.id, sample) for request in requests for sample in request.samples}
-        known = {request.prompt.id for request in requests}
-        problems = list(self._doubled)
-        for (prompt_id, sample), row in self._rows.items():
-            if prompt_id not in known:
-                problems.append(f"{self._place} {row.line}: unknown prompt id {prompt_id!r}")
-            elif (prompt_id, sample) not in wanted:
-                problems.append(f"{self._place} {row.line}: {prompt_id} sample {sample} was not asked for")
+        wanted: dict[str, set[int]] = {}
+        for request in requests:
+            wanted.setdefault(request.prompt.id, set()).update(request.samples)
+        there = self._rows.by_prompt
+        wrong = []
+        for prompt_id, samples in there.items():
+            for sample in samples.keys() - wanted.get(prompt_id, set()):
+                what = f"{prompt_id} sample {sample} was not asked for"
+                known = what if prompt_id in wanted else f"unknown prompt id {prompt_id!r}"
+                wrong.append((self._rows.line(prompt_id, sample), known))
+        problems = [*self._doubled, *(f"{self._place} {line}: {what}" for line, what in sorted(wrong))]
         problems += [
             f"missing: {request.prompt.id} sample {sample}"
             for request in requests
             for sample in request.samples
-            if (request.prompt.id, sample) not in self._rows
+            if sample not in there.get(request.prompt.id, {})
         ]
         how = "; samples were numbered in the order of the rows" if self._numbered else ""
         raise_all(
@@ -148,8 +170,8 @@ def _faults(fields: Mapping[str, Any], *, numbered: bool) -> Iterator[str]:
         if not whole:
             yield f"sample {sample!r} is not a number from 0"
     reason = fields.get("finish_reason")
-    if _given(reason) and reason not in get_args(FinishReason):
-        yield f"finish_reason {reason!r} is none of {', '.join(get_args(FinishReason))}"
+    if _given(reason) and reason not in FINISH_REASONS:
+        yield f"finish_reason {reason!r} is none of {', '.join(FINISH_REASONS)}"
     elif _given(fields.get("error")) and reason != "error":
         yield "an error, but finish_reason is not 'error'"
 
@@ -163,9 +185,8 @@ def _read(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
     if path.suffix not in FORMATS:
         raise DemurError(f"{path}: not a file of responses", f"give a file that ends in {', '.join(FORMATS)}")
     if path.suffix == ".parquet":
-        table = read_parquet(path)
-        _check_columns(path, table.column_names)
-        yield from enumerate(table.to_pylist(), start=1)
+        _check_columns(path, parquet_columns(path))
+        yield from enumerate(parquet_rows(path), start=1)
         return
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
