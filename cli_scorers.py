@@ -256,8 +256,8 @@ def _show(report: dict[str, Any]) -> None:
             console.print(f"{result['scorer']}, unscored: {json.dumps(result['unscored'])}")
     if "human_agreement" in report:
         human = report["human_agreement"]
-        cells = ", ".join(f"{name} {_cell(human, name)}".replace("\n", " (") + ")" for name in ("accuracy", "kappa"))
-        console.print(f"second annotator against the first, the ceiling: {cells}")
+        told = ", ".join(f"{name} {_cell(human, name)}".replace("\n", " (") + ")" for name in ("accuracy", "kappa"))
+        console.print(f"second annotator against the first, the ceiling: {told}")
 
 
 def _times(ratio: float) -> str:
