@@ -1,4 +1,4 @@
-"""Commands of the leaderboard: leaderboard build|compare|export, consistency, cite, bench."""
+"""Commands of the leaderboard: leaderboard build|compare|export|figure, consistency, cite, bench."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -21,7 +21,9 @@ __all__ = [
 ]
 
 bench = typer.Typer(no_args_is_help=True, help="Measure how fast Demur is on this machine.")
-leaderboard = typer.Typer(no_args_is_help=True, help="Build a board from submissions, compare two, export tables.")
+leaderboard = typer.Typer(
+    no_args_is_help=True, help="Build a board from submissions, compare two, export tables and charts."
+)
 
 MAP_HELP = "what their labels mean, THEIRS=OURS with OURS one of refused, partial, complied, unscored; commas between"
 

@@ -1,5 +1,6 @@
 """Commands of submitters and of who checks them: submit, verify, import."""
 
+import os
 from collections.abc import Sequence
 from enum import StrEnum
 from pathlib import Path
@@ -172,6 +173,7 @@ def verify(
 
 
 def _judge_again(place: Path, source: str, name: str | None) -> None:
+    from .benchmark.errors import DemurError
     from .benchmark.sealed import read_identity
     from .leaderboard.submissions.hub import fetch_responses
     from .leaderboard.submissions.rescoring import NOTICES, keep_rescored, rescore
@@ -180,6 +182,11 @@ def _judge_again(place: Path, source: str, name: str | None) -> None:
     from .scorers import get_scorer
 
     read, folder = read_submission(place), place.resolve().parent
+    if not os.environ.get("DEMUR_IDENTITY"):
+        raise DemurError(
+            "sealed responses need a key, and DEMUR_IDENTITY is not set",
+            "set it to the identity file of a maintainer to whom they were sealed",
+        )
     keys = read_identity()
     if source.startswith("hub:"):
         content = fetch_responses(read.info.id, source.removeprefix("hub:"))

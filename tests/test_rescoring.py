@@ -250,3 +250,9 @@ def test_by_command_through_a_private_folder(
     usage = CliRunner().invoke(app, arguments)
     assert usage.exit_code == 2
     assert "what would change it" in " ".join(usage.output.replace("│", "").split())
+
+
+def test_without_a_key_the_message_says_which_is_needed(public: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("DEMUR_IDENTITY", raising=False)
+    with pytest.raises(DemurError, match="sealed responses need a key"):
+        CliRunner().invoke(app, ["verify", str(public), "--responses", "x"], catch_exceptions=False)
