@@ -39,7 +39,10 @@ def run(
     dtype: Annotated[
         str | None, typer.Option(help="float32, bfloat16 or float16; without it what the processor computes fast")
     ] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …; without it CUDA where there is one")] = None,
+    device: Annotated[
+        str | None,
+        typer.Option(help="cpu, cuda, cuda:1 …, or auto: over all GPUs; without it CUDA where there is one"),
+    ] = None,
     batch_rows: Annotated[int | None, typer.Option(min=1, help="responses in flight; fewer need less memory")] = None,
     thinking_tokens: Annotated[
         int | None,

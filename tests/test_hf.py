@@ -8,7 +8,7 @@ import pytest
 import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from transformers import AutoTokenizer
+from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from demur.benchmark.errors import DemurError
 from demur.benchmark.models import load_model
@@ -91,6 +91,24 @@ def test_a_response_does_not_depend_on_its_batch(folders: dict[str, Path], kind:
         )
     small = TransformersModel(str(folders[kind]), dtype="float32", batch_rows=2)
     assert ask(small, tiny.requests(3), DRAWN) == together
+
+
+def test_a_model_laid_over_devices_answers_alike(
+    folders: dict[str, Path], model: TransformersModel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """On a machine with one device accelerate lays all of it there."""
+    pytest.importorskip("accelerate", reason="not installed: accelerate (pip install 'demur[demo]')")
+    asked: list[object] = []
+    load = AutoModelForCausalLM.from_pretrained
+
+    def watched(*where: object, **options: object) -> object:
+        asked.append(options.get("device_map"))
+        return load(*where, **options)
+
+    monkeypatch.setattr(AutoModelForCausalLM, "from_pretrained", watched)
+    spread = TransformersModel(str(folders["llama"]), dtype="float32", device="auto")
+    assert asked == ["auto"]
+    assert ask(spread, tiny.requests(2), DRAWN) == ask(model, tiny.requests(2), DRAWN)
 
 
 def test_samples_and_seeds_differ(model: TransformersModel) -> None:

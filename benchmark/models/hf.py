@@ -214,7 +214,8 @@ class TransformersModel(LoadedModel):
     Args:
         name: folder, Hub id or path of a ``.gguf`` file.
         dtype: ``float32``, ``bfloat16`` or ``float16``; without it what the processor computes fast.
-        device: for example ``cpu`` or ``cuda:1``; without it CUDA where there is one.
+        device: for example ``cpu`` or ``cuda:1``; without it CUDA where there is one; ``auto`` lays the model over all
+            GPUs.
         batch_rows: responses in flight.
         thinking_tokens: limit of a thinking part.
 
@@ -231,9 +232,10 @@ class TransformersModel(LoadedModel):
         batch_rows: int = BATCH_ROWS,
         thinking_tokens: int = THINKING_TOKENS,
     ) -> None:
-        place = choose_device(device)
+        spread = device == "auto"
+        place = choose_device(None if spread else device)
         format_ = choose_dtype(place, dtype)
-        model, tokenizer = load(name, format_, place)
+        model, tokenizer = load(name, format_, place, spread=spread)
         super().__init__(
             model,
             tokenizer,

@@ -71,8 +71,14 @@ def native_bfloat16() -> bool:
     return bool(torch.cpu._is_amx_tile_supported() or torch.cpu._is_avx512_bf16_supported())
 
 
-def load(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]:
+def load(name: str, dtype: torch.dtype, device: torch.device, *, spread: bool = False) -> tuple[Any, Any]:
     """A model and its tokenizer from a folder, Hub id or GGUF file; code from the model's repository is never run.
+
+    Args:
+        name: what is loaded.
+        dtype: format of the weights.
+        device: where the model goes.
+        spread: lay it over all GPUs, and over main memory where they are too small, in place of ``device``.
 
     Raises:
         DemurError: nothing is found under the name, a file is damaged, the tokenizer has no chat template, or the
@@ -86,10 +92,11 @@ def load(name: str, dtype: torch.dtype, device: torch.device) -> tuple[Any, Any]
                 f"{name}: its tokenizer has no chat template, so the prompts cannot be put to it as a user would",
                 "use the model's chat or instruct version, or put a chat_template.jinja into a copy of its folder",
             )
-        model: Any = AutoModelForCausalLM.from_pretrained(**where, dtype=dtype, trust_remote_code=False)
+        options = {"device_map": "auto"} if spread else {}
+        model: Any = AutoModelForCausalLM.from_pretrained(**where, **options, dtype=dtype, trust_remote_code=False)
         model.requires_grad_(False)
         straighten(model)
-        return model.to(device), tokenizer
+        return (model if spread else model.to(device)), tokenizer
 
 
 def straighten(model: Any) -> None:

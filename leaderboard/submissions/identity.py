@@ -82,7 +82,7 @@ class Setting:
     top_p: Annotated[float, Limit("exclusiveMinimum", 0), Limit("maximum", 1)]
     max_new_tokens: Annotated[int, Limit("minimum", 1), Limit("maximum", 10000000)]
     seed: Count
-    samples: Annotated[int, Limit("minimum", 1), Limit("maximum", 1000)]
+    samples: Annotated[int, Limit("minimum", 1), Limit("maximum", 2000)]
     variants: list[Name]
 
 
