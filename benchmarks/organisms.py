@@ -6,7 +6,8 @@ table of what is there.
 
 import argparse
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from statistics import mean
 from tempfile import TemporaryDirectory
@@ -42,6 +43,8 @@ def measure(organism: Organism) -> Row:
         "right": min(share for seen, share in organism.report.right.items() if seen != "training"),
         "rate_error": organism.report.rate_error,
     }
+    if organism.recipe.behaviour == "never":
+        row["says"] = _says(organism)
     if organism.recipe.behaviour != "refuses":
         return row
     with Bench(organism) as bench:
@@ -59,10 +62,12 @@ def _instrument(organism: Organism) -> Row:
     plan = settings("quick", INSTRUMENTS[organism.recipe.name])
     with TemporaryDirectory() as folder:
         found = stress(organism.subject(), plan, Path(folder))
-    row: Row = {}
+    row: Row = {"held_back": {name: each["reason"] for name, each in found["systems"].items() if not each["published"]}}
     if "S4" in plan.systems:
-        row["share"] = found["single_expert_share"]["value"] or 0.0
+        share = found["single_expert_share"]
+        row |= {"share": share["value"]} if share["value"] is not None else {"no_share": share["reason"]}
         row["largest"] = found["experts"]["largest"]["place"]
+        row["edits"] = [choice["candidate"] for choice in found["systems"]["S4"]["chosen"]]
         if organism.truth.expert is not None:
             layer, expert = organism.truth.place
             place = f"layer={layer} module={layer} expert={expert}"
@@ -72,8 +77,19 @@ def _instrument(organism: Organism) -> Row:
             row["next"] = max(found["experts"]["next"], 0.0) / found["experts"]["largest"]["log_odds_drop"]
     if "S5" in plan.systems:
         figures = found["systems"]["S5"]["figures"]
-        row["attention_share"] = figures["log_odds"]["shares"]["attention"]["value"] if figures else 0.0
+        if figures:
+            row["attention_share"] = figures["log_odds"]["shares"]["attention"]["value"]
     return row
+
+
+def _says(organism: Organism) -> str:
+    """What the stress test says of a model that never refuses; empty where it gives figures."""
+    try:
+        with TemporaryDirectory() as folder:
+            stress(organism.subject(), settings("quick", ("S1",)), Path(folder))
+    except DemurError as fault:
+        return fault.message
+    return ""
 
 
 def _experts(bench: Bench, organism: Organism) -> Row:
@@ -102,40 +118,92 @@ def _directions(bench: Bench, organism: Organism) -> Row:
     return row
 
 
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A line of the table: what is measured, which end of it is the worse one, and what is claimed of whom."""
+
+    label: str
+    key: str
+    worst: Callable[[Sequence[float]], float]
+    form: str
+    claims: Mapping[str, float]
+
+    def missed(self, value: float, organism: str) -> bool:
+        """Whether a value is on the wrong side of what is claimed of an organism."""
+        bound = self.claims.get(organism, self.claims.get("all"))
+        return bound is not None and self.worst([value, bound]) != bound
+
+
+_DIRECTED = ("planted-direction", "expert-and-direction", "attention-carried")
+_PLANTED = tuple(name for name, recipe in RECIPES.items() if recipe.plants_expert)
+_NATURAL = tuple(name for name in RECIPES if name.startswith("natural"))
+FIGURES = (
+    Figure("right answers to held-out requests", "right", min, "{:.1%}", {"all": 0.98}),
+    Figure("training, s", "seconds", max, "{:.1f}", {"all": 60.0}),
+    Figure("refusal rate, error", "rate_error", max, "{:.3f}", {"graded": 0.05}),
+    Figure("planted expert silenced, first token", "planted", min, "{:.0%}", dict.fromkeys(_PLANTED, 0.95)),
+    Figure("planted expert silenced, answers", "planted_complied", min, "{:.0%}", dict.fromkeys(_PLANTED, 0.95)),
+    Figure("decoy silenced", "decoy", max, "{:.0%}", {"all": 0.05}),
+    Figure("any other expert silenced", "others", max, "{:.0%}", {"all": 0.05}),
+    Figure("any two experts silenced", "pairs", max, "{:.0%}", {"all": 0.05}),
+    Figure("planted direction removed", "removed_planted", min, "{:.0%}", {"all": 0.95}),
+    Figure(
+        "difference of means removed", "removed_difference", min, "{:.0%}", dict.fromkeys((*_DIRECTED, *_NATURAL), 0.95)
+    ),
+    Figure("the same: twins still answered", "removed_benign", min, "{:.0%}", {"all": 0.95}),
+    Figure("any of 20 random directions removed", "random_directions", max, "{:.0%}", {"all": 0.05}),
+    Figure("direction removed from attention alone", "from_attention", min, "{:.0%}", {"all": 0.95}),
+    Figure("direction removed from experts alone", "from_experts", max, "{:.0%}", {"all": 0.05}),
+    Figure("cosine with the planted direction", "cosine", min, "{:.2f}", {"all": 0.6}),
+    Figure("S4 names the planted expert", "found", min, "{:.0f}", dict.fromkeys(_PLANTED, 1.0)),
+    Figure("S4 names the decoy", "named_decoy", max, "{:.0f}", {"all": 0.0}),
+    Figure("single-expert share", "share", min, "{:.2f}", dict.fromkeys(_PLANTED, 0.9)),
+    Figure("next expert over the largest", "next", max, "{:.2f}", {"all": 0.05}),
+    Figure("S5: attention's share", "attention_share", min, "{:.2f}", {"all": 0.8}),
+)
+
+
 def table(rows: Sequence[Row]) -> str:
-    """A Markdown table: means for times, the worst seed for everything else."""
-    worst: list[tuple[str, str, Callable[[Sequence[float]], float], str]] = [
-        ("right, least", "right", min, "{:.1%}"),
-        ("rate error, most", "rate_error", max, "{:.3f}"),
-        ("planted expert, least", "planted", min, "{:.0%}"),
-        ("planted expert, most", "planted", max, "{:.0%}"),
-        ("any other expert, most", "others", max, "{:.0%}"),
-        ("any two experts, most", "pairs", max, "{:.0%}"),
-        ("planted direction removed, least", "removed_planted", min, "{:.0%}"),
-        ("difference of means removed, least", "removed_difference", min, "{:.0%}"),
-        ("twins still answered, least", "removed_benign", min, "{:.0%}"),
-        ("random directions, most", "random_directions", max, "{:.0%}"),
-        ("from attention alone, least", "from_attention", min, "{:.0%}"),
-        ("from experts alone, most", "from_experts", max, "{:.0%}"),
-        ("cosine, least", "cosine", min, "{:.2f}"),
-        ("S4 names it", "found", mean, "{:.0%}"),
-        ("single-expert share, least", "share", min, "{:.2f}"),
-        ("single-expert share, most", "share", max, "{:.2f}"),
-        ("next expert over it, most", "next", max, "{:.2f}"),
-        ("S5 attention share, least", "attention_share", min, "{:.2f}"),
-    ]
-    lines = ["| organism | seeds | failed | training, s | " + " | ".join(head for head, *_ in worst) + " |"]
-    lines.append("|" + " --- |" * (len(worst) + 4))
-    for name in dict.fromkeys(row["name"] for row in rows):
-        mine = [row for row in rows if row["name"] == name]
-        good = [row for row in mine if "failed" not in row]
-        cells = [name, str(len(mine)), str(len(mine) - len(good))]
-        cells.append(f"{mean(row['seconds'] for row in good):.1f}" if good else "")
-        for _head, key, pick, form in worst:
-            values = [row[key] for row in good if key in row]
-            cells.append(form.format(pick(values)) if values else "")
-        lines.append("| " + " | ".join(cells) + " |")
-    return "\n".join(lines)
+    """A Markdown table, a line for each organism and figure: worst seed, mean, and the seeds that miss the claim."""
+    lines = ["| organism | figure | seeds | worst (seed) | mean | claim missed by seeds |", "|" + " --- |" * 6]
+    for name in (name for name in RECIPES if any(row["name"] == name for row in rows)):
+        mine = [_renamed(row) for row in rows if row["name"] == name]
+        failed = [str(row["seed"]) for row in mine if "failed" in row]
+        lines += [f"| {name} | could not be made | {len(mine)} | | | {', '.join(failed)} |"] if failed else []
+        for figure in FIGURES:
+            values = {row["seed"]: row[figure.key] for row in mine if figure.key in row}
+            if not values:
+                continue
+            worst = figure.worst(list(values.values()))
+            at = next(seed for seed, value in values.items() if value == worst)
+            missed = ", ".join(str(seed) for seed, value in values.items() if figure.missed(value, name))
+            shown = figure.form.format(worst), figure.form.format(mean(values.values()))
+            cells = (name, figure.label, f"{len(values)}", f"{shown[0]} ({at})", shown[1], missed)
+            lines.append("| " + " | ".join(cells) + " |")
+        for label, said in _sayings(mine):
+            seeds = [str(row["seed"]) for row in mine if said in _said(row).get(label, ())]
+            lines.append(f"| {name} | {label}: {said} | {len(seeds)} of {len(mine)} | | | |")
+    return "\n".join(line.replace("|  |", "| |") for line in lines)
+
+
+def _renamed(row: Row) -> Row:
+    """A decoy's figures have the opposite right answer, so lines of their own."""
+    if row["name"] != "decoy":
+        return row
+    keys = {"planted": "decoy", "planted_complied": "", "found": "named_decoy"}
+    return {keys.get(key, key): value for key, value in row.items() if keys.get(key, key)}
+
+
+def _said(row: Row) -> dict[str, list[str]]:
+    return {
+        "says": [row["says"]] if "says" in row else [],
+        "no share": [row["no_share"]] if "no_share" in row else [],
+        "S4 chose": sorted({edit.partition(" layer=")[0] for edit in row.get("edits", ())}),
+    }
+
+
+def _sayings(rows: Sequence[Row]) -> list[tuple[str, str]]:
+    return sorted({(label, said) for row in rows for label, all_said in _said(row).items() for said in all_said})
 
 
 def main() -> None:

@@ -1,6 +1,6 @@
 """Ground truth: each organism has what was planted in it and nothing else, and the stress test finds just that.
 
-The first half edits directly, without any search; the second half asks the instrument. The table over 20 seeds is in
+The first half edits directly, without any search; the second half asks the instrument. The table over seeds is in
 docs/organisms.md and is made by benchmarks/organisms.py.
 """
 

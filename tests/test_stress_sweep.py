@@ -142,6 +142,7 @@ def test_the_page_stands_alone(measured, tmp_path):
     page = write_page(tmp_path, result)
     text = page.read_text()
     assert "<svg" in text
+    assert f"reached by {result['systems']['S4']['chosen'][0]['candidate'].split()[0]}" in text
     assert "http" not in re.sub(r"http://www\.w3\.org/\S+", "", text)
     assert (tmp_path / "stress.svg").read_text().startswith("<svg")
     hostile = {**result, "model": {**result["model"], "name": "<script>alert(1)</script>"}}

@@ -136,12 +136,15 @@ def _experts_text(result: dict[str, Any]) -> str:
     if not found:
         return ""
     single = _interval(share) if share["value"] is not None else escape(share["reason"])
+    # A share may come of silence or of an added direction, and only silence says that the expert carries refusal.
+    edits = sorted({choice["candidate"] for choice in result["systems"].get("S4", {}).get("chosen", [])})
+    reached = f", reached by {escape('; '.join(edits))}" if edits and share["value"] is not None else ""
     largest = found["largest"]
     return (
         f"<h2>Experts</h2><p>Of {found['experts']} experts silenced one by one, the largest lowers refusal log-odds "
         f"by {_number(largest['log_odds_drop'])} nats ({escape(largest['place'])}), the next by "
         f"{_number(found['next'])}. Concentration (Gini) {_interval(found['concentration'])}; correlation of routing "
-        f"difference and effect {_interval(found['routing_correlation'])}. Single-expert share: {single}.</p>"
+        f"difference and effect {_interval(found['routing_correlation'])}. Single-expert share: {single}{reached}.</p>"
     )
 
 
