@@ -27,6 +27,11 @@ def raise_all(where: str, problems: Iterable[str], fix: str = "", limit: int = 2
     found = list(problems)
     if not found:
         return
-    shown = "\n".join(f"  - {problem}" for problem in found[:limit])
+    shown = "\n".join(f"  - {_short(problem)}" for problem in found[:limit])
     rest = f"\n  - and {len(found) - limit} more" if len(found) > limit else ""
     raise DemurError(f"{where}: {len(found)} problem{'s' if len(found) > 1 else ''}\n{shown}{rest}", fix)
+
+
+def _short(problem: str, longest: int = 800) -> str:
+    """A problem that quotes a long value keeps its beginning and its end, where the place and the rule stand."""
+    return problem if len(problem) <= longest else f"{problem[: longest // 2]} … {problem[-longest // 2 :]}"

@@ -12,14 +12,18 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from .errors import DemurError
+from .untrusted import SMALL_BYTES
 
 T = TypeVar("T")
+MOST_PARQUET_RATIO, MOST_ROWS = 1000, 20_000_000
+"""What unpacks to more is a bomb: the same text again and again packs to a thousandth at most."""
 
 __all__ = [
     "parquet_columns",
     "parquet_rows",
     "read_json",
     "read_parquet",
+    "read_rows",
     "write_atomic",
     "write_json",
     "write_parquet",
@@ -83,6 +87,9 @@ def read_json(path: Path) -> Any:
         raise DemurError(
             f"{path}:{fault.lineno}:{fault.colno}: not valid JSON: {fault.msg}", "repair or remake the file"
         ) from fault
+    except (ValueError, RecursionError) as fault:
+        # A number of thousands of digits, or brackets nested by the ten thousand.
+        raise DemurError(f"{path}: JSON that no program would write: {fault}", "repair or remake the file") from fault
 
 
 def write_parquet(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:
@@ -91,14 +98,14 @@ def write_parquet(path: Path, table: pa.Table, metadata: Mapping[str, str] | Non
         kept = table.schema.metadata or {}
         table = table.replace_schema_metadata({**kept, **{k.encode(): v.encode() for k, v in metadata.items()}})
     with write_atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd")
+        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
-    """Read a Parquet file.
+    """Read a Parquet file; where it holds checksums, as those that :func:`write_parquet` writes do, they are compared.
 
     Raises:
-        DemurError: the file is missing, empty, truncated or lacks one of ``columns``.
+        DemurError: the file is missing, empty, truncated, damaged, or lacks one of ``columns`` or has it twice.
     """
     with _parquet(path) as opened:
         table = opened.read()
@@ -135,9 +142,13 @@ def _parquet(path: Path) -> Iterator[Any]:
     if path.is_file() and path.stat().st_size == 0:
         raise DemurError(f"{path}: the file is empty", "remake it, or delete it and run the same command again")
     try:
-        with _reading(path, lambda: pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False)) as opened:
+        with _reading(
+            path,
+            lambda: pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True),
+        ) as opened:
+            _no_bomb(path, opened.metadata)
             yield opened
-    except pa.ArrowException as fault:
+    except (pa.ArrowException, OSError) as fault:
         raise DemurError(
             f"{path}: not a whole Parquet file (truncated or damaged)",
             "remake it, or delete it and run the same command again",
@@ -148,6 +159,33 @@ def _check_columns(path: Path, there: Sequence[str], wanted: Sequence[str]) -> N
     missing = [name for name in wanted if name not in there]
     if missing:
         raise DemurError(f"{path}: missing column {', '.join(missing)}; it has {', '.join(there)}", "remake the file")
+    twice = [name for name in wanted if list(there).count(name) > 1]
+    if twice:
+        raise DemurError(f"{path}: column {', '.join(twice)} is there twice", "remake the file")
+
+
+def _no_bomb(path: Path, about: Any) -> None:
+    """Refuse a small file that says of itself that it unpacks to something huge."""
+    packed = path.stat().st_size
+    size = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
+    if size > max(SMALL_BYTES, MOST_PARQUET_RATIO * packed) or about.num_rows > max(MOST_ROWS, packed):
+        raise DemurError(f"{path}: {packed} bytes that unpack to {about.num_rows} rows, {size} bytes", "make it anew")
+
+
+def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
+    """Read a Parquet file whose columns and types are known.
+
+    Raises:
+        DemurError: as :func:`read_parquet`, or a column is of another type or has nulls where none may be.
+    """
+    table = read_parquet(path, schema.names)
+    try:
+        return table.cast(schema.with_metadata(table.schema.metadata))
+    except (pa.ArrowException, ValueError) as fault:
+        raise DemurError(
+            f"{path}: a column is not of its type: {str(fault).splitlines()[0][:200]}",
+            "remake it, or delete it and run the same command again",
+        ) from fault
 
 
 def _reading(path: Path, read: Callable[[], T]) -> T:

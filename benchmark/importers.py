@@ -20,11 +20,15 @@ import pyarrow as pa
 from .errors import DemurError, raise_all
 from .files import write_text
 from .records import FinishReason
+from .untrusted import parse_json
 
 __all__ = ["Imported", "import_responses"]
 
 ZSTD = 93
-MOST_ENTRY_BYTES = 256 * 2**20
+_DAMAGE = (LookupError, ValueError, TypeError, AttributeError, OSError, NotImplementedError, RuntimeError,
+           pa.ArrowException, struct.error, zlib.error, EOFError)  # fmt: skip
+"""What a damaged archive, or one that holds something else, makes the readers raise."""
+MOST_ENTRY_BYTES, MOST_BYTES = 256 * 2**20, 8 * 2**30
 # How the tools' stop reasons read here; anything else is a stop.
 REASONS: dict[str, FinishReason] = {
     "max_tokens": "length",
@@ -78,10 +82,13 @@ def import_responses(source: Path, out: Path) -> tuple[int, str | None]:
 def _inspect(source: Path) -> tuple[list[Imported], str | None]:
     try:
         with zipfile.ZipFile(source) as log:
+            size = sum(entry.file_size for entry in log.infolist())
+            if size > MOST_BYTES:
+                raise ValueError(f"it unpacks to {size} bytes")
             names = [name for name in log.namelist() if name.startswith("samples/") and name.endswith(".json")]
             model = _entry(source, log, "header.json").get("eval", {}).get("model")
             return [_inspect_sample(_entry(source, log, name), name) for name in names], model
-    except (zipfile.BadZipFile, KeyError, ValueError, OSError, pa.ArrowException, struct.error) as fault:
+    except (zipfile.BadZipFile, *_DAMAGE) as fault:
         raise DemurError(
             f"{source}: not a whole Inspect log ({str(fault)[:120]})", "give the .eval file as Inspect wrote it"
         ) from fault
@@ -93,7 +100,9 @@ def _entry(source: Path, log: zipfile.ZipFile, name: str) -> dict[str, Any]:
     if about.file_size > MOST_ENTRY_BYTES:
         raise ValueError(f"{name} unpacks to {about.file_size} bytes")
     packed = log.read(name) if about.compress_type != ZSTD else _zstd(source, about)
-    found: dict[str, Any] = json.loads(packed)
+    found = parse_json(packed)
+    if not isinstance(found, dict):
+        raise TypeError(f"{name} is no JSON object")
     return found
 
 
@@ -133,10 +142,10 @@ def _text(content: Any) -> str:
 
 def _lm_eval(source: Path) -> Iterator[Imported]:
     faults = []
-    with source.open(encoding="utf-8", errors="strict") as lines:
+    with source.open("rb") as lines:
         for number, line in enumerate(lines, 1):
             try:
-                document = json.loads(line)
+                document = parse_json(line)
                 own = document["doc"]
                 prompt_id = own["prompt_id"] if "prompt_id" in own else own["id"]
                 answers = [_string(answer) for answer in document["resps"][0]]

@@ -31,6 +31,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Self
 
 from .errors import DemurError
+from .untrusted import parse_json
 
 __all__ = ["EVENTS", "Journal", "now", "read_journal"]
 
@@ -149,7 +150,7 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     events: list[dict[str, Any]] = []
     for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
         try:
-            event = json.loads(line)
+            event = parse_json(line)
         except ValueError as fault:
             raise DemurError(f"{path}:{number}: not a journal event", "restore the file from a copy") from fault
         if not isinstance(event, dict) or event.get("event") not in EVENTS:

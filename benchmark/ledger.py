@@ -11,6 +11,7 @@ from typing import Any
 
 from .errors import DemurError, raise_all
 from .files import read_json, write_json
+from .untrusted import parse_json
 
 __all__ = ["ACTIONS", "GENESIS", "Entry", "append", "head", "read_ledger"]
 
@@ -61,7 +62,12 @@ def _head_file(path: Path) -> Path:
 def head(path: Path) -> str:
     """Hash of the last entry, as noted beside the ledger; :data:`GENESIS` for none."""
     noted = _head_file(path)
-    return str(read_json(noted)["head"]) if noted.exists() else GENESIS
+    if not noted.exists():
+        return GENESIS
+    value = read_json(noted)
+    if not isinstance(value, dict) or not isinstance(value.get("head"), str):
+        raise DemurError(f"{noted}: names no head", "restore it from git")
+    return str(value["head"])
 
 
 def read_ledger(path: Path) -> list[Entry]:
@@ -79,7 +85,7 @@ def read_ledger(path: Path) -> list[Entry]:
     previous = GENESIS
     for number, line in enumerate(content.split("\n")[:-1], start=1):
         try:
-            entry = Entry(**json.loads(line))
+            entry = Entry(**parse_json(line))
         except (ValueError, TypeError):
             faults.append(f"{path}:{number}: not a ledger entry")
             continue

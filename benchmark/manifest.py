@@ -49,7 +49,7 @@ def read_manifest(folder: Path) -> dict[str, Any]:
     fix = "install the package again; a maintainer runs `demur prompts manifest`"
     try:
         loaded: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as fault:
+    except (OSError, ValueError, RecursionError) as fault:
         raise DemurError(f"{path}: the manifest is missing or not JSON", fix) from fault
     check(loaded, "demur.benchmark", "manifest", str(path), fix)
     return loaded

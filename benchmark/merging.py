@@ -8,9 +8,9 @@ import numpy as np
 import pyarrow as pa
 
 from .errors import DemurError, raise_all
-from .files import read_parquet, write_parquet
+from .files import read_rows, write_parquet
 from .journal import Journal, now
-from .parts import RESPONSE_COLUMNS, RESPONSE_SCHEMA, file_sha256, joined_sha256
+from .parts import RESPONSE_SCHEMA, file_sha256, joined_sha256
 from .records import Prompt
 from .runs import RunInfo, check_run, differences, read_run_info, write_run_info
 from .version import package_version
@@ -63,10 +63,7 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     infos = _ordered(folders, [read_run_info(folder / "run.json") for folder in folders])
     raise_all("the shards", (fault for folder, _ in infos for fault in check_run(folder)), "finish them first")
     whole = _whole([info for _, info in infos])
-    tables = [
-        read_parquet(folder / "responses" / "responses.parquet", list(RESPONSE_COLUMNS)).cast(RESPONSE_SCHEMA)
-        for folder, _ in infos
-    ]
+    tables = [read_rows(folder / "responses" / "responses.parquet", RESPONSE_SCHEMA) for folder, _ in infos]
     place = {key: number for number, key in enumerate(whole.keys())}
     order = np.argsort([place[key] for _, info in infos for key in info.keys()])  # noqa: SIM118 (a method of its own)
     table = pa.concat_tables(tables).take(order).combine_chunks()

@@ -24,6 +24,9 @@ _FORBIDDEN = re.compile(
 )
 
 
+DEEPEST = 16
+
+
 @dataclass(frozen=True, slots=True)
 class Pair:
     """One intent as written: both sides in the three wordings that people write (``noisy`` is generated).
@@ -92,12 +95,15 @@ def parse_pairs(content: bytes, name: str) -> tuple[list[Pair], list[str]]:
         The pairs (those that are whole) and the faults, each with ``name`` and line.
     """
     text, faults = _decode(content, name)
+    unfit = _unfit(text)
+    if unfit:
+        return [], [*faults, f"{name}:{unfit}"]
     loader = yaml.CSafeLoader(text)
     try:
         node = loader.get_single_node()
         faults += [f"{name}:{line}: key {key!r} stands twice; keep one" for line, key in _repeated(node)]
         raw = loader.construct_document(node) if node is not None else None
-    except yaml.YAMLError as fault:
+    except (yaml.YAMLError, ValueError) as fault:
         mark = getattr(fault, "problem_mark", None)
         where = f"{name}:{mark.line + 1}:{mark.column + 1}" if mark else name
         return [], [*faults, f"{where}: not valid YAML: {getattr(fault, 'problem', None) or fault}; mend the line"]
@@ -146,6 +152,22 @@ def _decode(content: bytes, name: str) -> tuple[str, list[str]]:
         called = unicodedata.name(match.group(), "control character")
         faults.append(f"{name}:{line}: hidden character U+{ord(match.group()):04X} {called}; delete it")
     return _FORBIDDEN.sub(" ", text), faults
+
+
+def _unfit(text: str) -> str:
+    """Line and fault of an alias, which can make a short file endless, or of nesting that no prompt file needs."""
+    depth = 0
+    try:
+        for event in yaml.parse(text, yaml.CSafeLoader):
+            line = event.start_mark.line + 1 if event.start_mark else 1
+            if isinstance(event, yaml.AliasEvent):
+                return f"{line}: a YAML alias; write the value out"
+            depth += isinstance(event, yaml.CollectionStartEvent) - isinstance(event, yaml.CollectionEndEvent)
+            if depth > DEEPEST:
+                return f"{line}: nested more than {DEEPEST} deep; write a plain list of pairs"
+    except (yaml.YAMLError, ValueError):
+        pass  # Told with its place by the loader below.
+    return ""
 
 
 def _repeated(root: yaml.Node | None) -> list[tuple[int, str]]:

@@ -11,7 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from .errors import DemurError
-from .files import read_parquet, write_parquet
+from .files import read_rows, write_parquet
 from .records import Request, Response
 
 __all__ = ["RESPONSE_COLUMNS", "RESPONSE_SCHEMA", "Key", "Parts", "file_sha256", "joined_sha256", "plan_sha256"]
@@ -74,7 +74,7 @@ class Parts:
     def read(self, batch: int) -> tuple[list[Response], dict[str, Any]] | None:
         """The responses of a batch in plan order and what was noted with them; None where no whole part is there."""
         try:
-            table = read_parquet(self.path(batch), list(RESPONSE_COLUMNS))
+            table = read_rows(self.path(batch), RESPONSE_SCHEMA)
             notes = (table.schema.metadata or {}).get(b"demur")
             details = json.loads(notes) if notes else {}
             if details.pop("plan_sha256", None) != self._plan_sha256:
@@ -102,7 +102,7 @@ class Parts:
         if not self.table.is_file():
             return
         try:
-            rows = {(row.prompt_id, row.sample): row for row in _responses(read_parquet(self.table))}
+            rows = {(row.prompt_id, row.sample): row for row in _responses(read_rows(self.table, RESPONSE_SCHEMA))}
         except (DemurError, ValueError, TypeError, pa.ArrowException):
             rows = {}
         for batch, keys in enumerate(self._keys):
@@ -115,8 +115,7 @@ class Parts:
 
         The bytes depend on the responses and their order alone, not on batches, retries or times.
         """
-        parts = [read_parquet(self.path(batch), list(RESPONSE_COLUMNS)) for batch in range(len(self._keys))]
-        table = pa.concat_tables(part.cast(RESPONSE_SCHEMA) for part in parts)
+        table = pa.concat_tables(read_rows(self.path(batch), RESPONSE_SCHEMA) for batch in range(len(self._keys)))
         place = {key: number for number, key in enumerate(order)}
         found = [key for keys in self._keys for key in keys]
         write_parquet(self.table, table.take(np.argsort([place[key] for key in found])).combine_chunks())

@@ -9,7 +9,7 @@ from typing import Any
 import pandas as pd
 
 from .errors import DemurError
-from .files import parquet_rows, read_json, read_parquet, write_json
+from .files import parquet_rows, read_json, read_rows, write_json
 from .journal import read_journal
 from .parts import RESPONSE_COLUMNS, RESPONSE_SCHEMA, Key, file_sha256
 from .records import ModelInfo, Provenance, Sampling, Split
@@ -117,7 +117,7 @@ def read_run(path: Path | str) -> Run:
     table = folder / "responses" / "responses.parquet"
     if not table.is_file():
         raise DemurError(f"{folder}: the run is not finished", "start it again with the same command; it goes on")
-    frame = read_parquet(table, list(RESPONSE_COLUMNS)).cast(RESPONSE_SCHEMA).to_pandas()
+    frame = read_rows(table, RESPONSE_SCHEMA).to_pandas()
     for name in ("n_prompt_tokens", "n_tokens"):
         frame[name] = frame[name].astype("Int32")
     if list(zip(frame["prompt_id"], frame["sample"], strict=True)) != info.keys():
@@ -149,12 +149,13 @@ def check_run(path: Path | str) -> list[str]:
     for number, row in enumerate(parquet_rows(table, list(RESPONSE_COLUMNS))):
         found += _row_problems(row, f"{table} row {number}")
         # The name as run.json holds it: a million equal strings would take as much as the texts.
-        keys.append((names.get(row["prompt_id"], row["prompt_id"]), row["sample"]))
+        if isinstance(row["prompt_id"], str):
+            keys.append((names.get(row["prompt_id"], row["prompt_id"]), row["sample"]))
     found += _key_problems(keys, info.keys(), str(table))
     last = events[-1] if events else {}
     if last.get("event") != "finished":
         found.append(f"{folder / 'journal.jsonl'}: its last event is not `finished`")
-    elif last["sha256"] != file_sha256(table):
+    elif last.get("sha256") != file_sha256(table):
         found.append(f"{table}: not the file that the journal says was finished")
     return found
 
@@ -164,7 +165,7 @@ def finished_event(folder: Path) -> dict[str, Any] | None:
     table = folder / "responses" / "responses.parquet"
     events = read_journal(folder / "journal.jsonl")
     last = events[-1] if events else {}
-    if last.get("event") != "finished" or not table.is_file() or last["sha256"] != file_sha256(table):
+    if last.get("event") != "finished" or not table.is_file() or last.get("sha256") != file_sha256(table):
         return None
     return last
 

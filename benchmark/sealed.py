@@ -115,7 +115,7 @@ def unpack(content: bytes, name: str) -> Sealed:
         )
         texts = tuple(CopiedText(*row) for row in raw.get("texts", ()))
         return Sealed(split, raw["version"], raw["canary"], pairs, raw.get("recipient", ""), texts)
-    except (ValueError, KeyError, TypeError, zlib.error):
+    except (ValueError, LookupError, TypeError, AttributeError, RecursionError, zlib.error):
         # Without the cause: its text could quote the content.
         raise DemurError(f"{name}: opened, but its content is not a sealed prompt file", "get the file again") from None
 

@@ -2,12 +2,15 @@
 
 import json
 import os
+import zlib
 from dataclasses import asdict
 from pathlib import Path
 
 from .errors import DemurError
 from .parts import Key
 from .records import Response
+from .schema import problems
+from .untrusted import parse_json
 
 __all__ = ["Spool"]
 
@@ -40,8 +43,11 @@ class Spool:
         found: dict[Key, Response] = {}
         for line in content[: content.rfind(b"\n") + 1].splitlines():
             try:
-                row = Response(**json.loads(line))
-            except (ValueError, TypeError):
+                fields = parse_json(line)
+                if fields.pop("crc", None) != _checksum(fields) or problems(fields, "demur.benchmark", "response"):
+                    continue
+                row = Response(**fields)
+            except (ValueError, TypeError, AttributeError):
                 continue
             found[row.prompt_id, row.sample] = row
         return found
@@ -52,7 +58,9 @@ class Spool:
         Raises:
             DemurError: the disk is full or the file cannot be written.
         """
-        line = json.dumps(asdict(response), ensure_ascii=False, allow_nan=False).encode() + b"\n"
+        fields = asdict(response)
+        fields["crc"] = _checksum(fields)
+        line = json.dumps(fields, ensure_ascii=False, allow_nan=False).encode() + b"\n"
         try:
             with self.path(batch).open("a+b", buffering=0) as file:
                 end = _cut_tail(file.fileno())
@@ -78,6 +86,11 @@ class Spool:
         """Forget all batches."""
         for leftover in self._folder.glob("flight-*.jsonl"):
             leftover.unlink()
+
+
+def _checksum(fields: dict[str, object]) -> int:
+    """What tells a line whose bytes changed on the disk from the one that was written."""
+    return zlib.crc32(json.dumps(fields, sort_keys=True).encode())
 
 
 def _cut_tail(file: int) -> int:

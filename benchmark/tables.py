@@ -1,8 +1,7 @@
 """Tables that others made: CSV, JSON Lines or Parquet."""
 
-import gzip
-import json
-import zlib
+import io
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +9,7 @@ import pandas as pd
 
 from .errors import DemurError
 from .files import read_parquet
+from .untrusted import parse_json, unpacked
 
 __all__ = ["read_table"]
 
@@ -27,6 +27,9 @@ def read_table(path: Path | str) -> pd.DataFrame:
     if not path.is_file():
         raise DemurError(f"{path}: no such file", "check the path")
     table = _read(path, kind)
+    twice = sorted({str(name) for name in table.columns[table.columns.duplicated()]})
+    if twice:
+        raise DemurError(f"{path}: column {', '.join(twice)[:200]} is there twice", "rename or drop one of them")
     if not len(table):
         raise DemurError(f"{path}: no rows", "give a table with at least one row")
     return table
@@ -36,27 +39,26 @@ def _read(path: Path, kind: str) -> pd.DataFrame:
     if kind == "parquet":
         frame: pd.DataFrame = read_parquet(path).to_pandas()
         return frame
+    content = io.BytesIO(unpacked(path))
     try:
         if kind == "csv":
-            return pd.read_csv(path, dtype=str, keep_default_na=False)
-        return _json_lines(path)
-    except (ValueError, OSError, EOFError, zlib.error) as fault:
+            return pd.read_csv(content, dtype=str, keep_default_na=False)
+        return _json_lines(path, content)
+    except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as fault:
         raise DemurError(f"{path}: cannot be read: {str(fault)[:200]}", "check that the file is whole") from fault
 
 
-def _json_lines(path: Path) -> pd.DataFrame:
+def _json_lines(path: Path, lines: Iterable[bytes]) -> pd.DataFrame:
     """Rows as they stand. Not ``pandas.read_json``, which joins lone surrogates to other characters and makes dates."""
-    opened = gzip.open if path.name.endswith(".gz") else open
     rows: list[dict[str, Any]] = []
-    with opened(path, "rt", encoding="utf-8") as lines:
-        for number, line in enumerate(lines, start=1):
-            if not line.strip():
-                continue
-            try:
-                row = json.loads(line)
-            except ValueError as fault:
-                raise DemurError(f"{path}:{number}: cannot be read: {fault}", "correct that line") from fault
-            if not isinstance(row, dict):
-                raise DemurError(f"{path}:{number}: a {type(row).__name__}, not an object", "write one object a line")
-            rows.append(row)
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line)
+        except ValueError as fault:
+            raise DemurError(f"{path}:{number}: cannot be read: {fault}", "correct that line") from fault
+        if not isinstance(row, dict):
+            raise DemurError(f"{path}:{number}: a {type(row).__name__}, not an object", "write one object a line")
+        rows.append(row)
     return pd.DataFrame(rows)

@@ -52,7 +52,7 @@ def label_table(table: pd.DataFrame, columns: Columns, mapping: Mapping[str, str
         (f"no column {name!r}; there are {', '.join(map(str, table.columns))[:300]}" for name in missing),
         "name the columns with --model-col, --prompt-col, --label-col, --group-col and --sample-col",
     )
-    original = table[columns.label].fillna("").astype(str)
+    original = _words(table[columns.label])
     known = {label: label for label in LABELS} | dict(mapping or {})
     counts = original[~original.isin(list(known))].value_counts()
     raise_all(
@@ -62,9 +62,9 @@ def label_table(table: pd.DataFrame, columns: Columns, mapping: Mapping[str, str
     )
     rows = pd.DataFrame(
         {
-            "model": table[columns.model].astype(str),
-            "prompt": table[columns.prompt].astype(str),
-            "group": "all" if columns.group is None else table[columns.group].astype(str),
+            "model": _words(table[columns.model]),
+            "prompt": _words(table[columns.prompt]),
+            "group": "all" if columns.group is None else _words(table[columns.group]),
             "label": original.map(known),
             "original": original,
         }
@@ -85,6 +85,11 @@ def label_table(table: pd.DataFrame, columns: Columns, mapping: Mapping[str, str
             notes.append(f"{int(doubled.sum())} rows repeat a (model, prompt, sample) and were left out")
             rows = rows[~doubled]
     return LabelTable(rows, notes + _missing(rows))
+
+
+def _words(column: pd.Series) -> pd.Series:
+    """A column as text; what is missing is empty."""
+    return column.astype(object).where(column.notna(), "").astype(str)
 
 
 def _missing(rows: pd.DataFrame) -> list[str]:

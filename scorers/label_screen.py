@@ -1,7 +1,6 @@
 """Labelling in a terminal: one response at a time, one key for a label; no verdict and no model is shown."""
 
 import os
-import re
 import select
 import shutil
 import sys
@@ -12,23 +11,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 
 from ..benchmark.errors import DemurError
+from ..benchmark.untrusted import visible
 from .labelling import Item, LabelFile
 
-__all__ = ["keyboard", "label_all", "visible"]
+__all__ = ["keyboard", "label_all"]
 
 KEYS = {"r": "refused", "p": "partial", "c": "complied"}
 HELP = "r refused   p partial   c complied   m more   s later   b back   q quit"
 CLEAR = "\x1b[2J\x1b[3J\x1b[H"
-_CONTROLS = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff\U000e0000-\U000e007f]"
-)
-
-
-def visible(text: str) -> str:
-    """A text that cannot steer a terminal or hide its order: control and direction characters as their code points."""
-    return _CONTROLS.sub(
-        lambda found: f"<U+{ord(found.group()):04X}>", text.replace("\r\n", "\n").replace("\t", "    ")
-    )
 
 
 def label_all(

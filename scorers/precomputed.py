@@ -1,16 +1,15 @@
 """Labels that were made elsewhere, read from a file and found again by the response they are of."""
 
 import csv
-import gzip
 import hashlib
 import io
-import json
 import sys
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from ..benchmark.errors import DemurError, raise_all
+from ..benchmark.untrusted import parse_json, unpacked
 from .verdicts import LABELS, Label, ScoreRequest, ScorerInfo, Verdict
 
 __all__ = ["Precomputed"]
@@ -35,7 +34,7 @@ class Precomputed:
     """
 
     def __init__(self, path: Path) -> None:
-        content = _content(path)
+        content = unpacked(path)
         self._name = f"precomputed-{path.name.split('.')[0]}"
         self._hash = hashlib.sha256(content).hexdigest()[:12]
         self._verdicts = _verdicts(path, _rows(path, content))
@@ -57,14 +56,6 @@ class Precomputed:
             yield self._verdicts.get((digest, request.prompt)) or self._verdicts.get((digest, "")) or missing
 
 
-def _content(path: Path) -> bytes:
-    try:
-        content = path.read_bytes()
-        return gzip.decompress(content) if path.suffix == ".gz" else content
-    except (OSError, EOFError) as fault:
-        raise DemurError(f"{path}: cannot be read: {fault}", "check the path and that the file is whole") from fault
-
-
 def _rows(path: Path, content: bytes) -> list[Mapping[str, Any]]:
     kind = path.name.removesuffix(".gz").rsplit(".", maxsplit=1)[-1]
     try:
@@ -73,7 +64,7 @@ def _rows(path: Path, content: bytes) -> list[Mapping[str, Any]]:
             csv.field_size_limit(sys.maxsize)
             return list(csv.DictReader(io.StringIO(text, newline="")))
         if kind == "jsonl":
-            return [json.loads(line) for line in text.splitlines() if line.strip()]
+            return [parse_json(line) for line in text.split("\n") if line.strip()]
     except (ValueError, csv.Error) as fault:
         raise DemurError(f"{path}: cannot be read: {fault}", "check that the file is whole and UTF-8") from fault
     raise DemurError(f"{path}: unknown kind of table", "give a .csv or .jsonl file (both also as .gz)")
@@ -96,13 +87,15 @@ def _verdicts(path: Path, rows: list[Mapping[str, Any]]) -> dict[tuple[str, str]
 
 
 def _fault(row: Mapping[str, Any]) -> str:
+    if not isinstance(row, Mapping):
+        return "no JSON object"
     if row.get("label") not in LABELS[:3]:
         return f"label {row.get('label')!r} is none of {', '.join(LABELS[:3])}"
     if not row.get("response_sha256") and not isinstance(row.get("response"), str):
         return "neither response nor response_sha256"
     try:
         p = float(row.get("p_refused") or 0)
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return f"p_refused {row['p_refused']!r} is no number"
     return "" if 0 <= p <= 1 else f"p_refused {p} is not a probability"
 

@@ -28,9 +28,10 @@ from demur.benchmark.models import load_model
 from demur.benchmark.prompts import load_prompt_set
 from demur.benchmark.records import Sampling
 from demur.benchmark.running import run
+from demur.benchmark.untrusted import visible
 from demur.leaderboard.folder import _human as human_labels
 from demur.scorers import get_scorer, labelling
-from demur.scorers.label_screen import label_all, visible
+from demur.scorers.label_screen import label_all
 from demur.scorers.labelling import COLUMNS, LabelFile, draw, labelled_table
 from demur.scorers.scoring import read_verdicts, score_run
 from demur.scorers.verdicts import ScoreRequest

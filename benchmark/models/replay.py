@@ -2,7 +2,6 @@
 
 import csv
 import hashlib
-import json
 import tempfile
 import weakref
 from array import array
@@ -14,6 +13,7 @@ from typing import Any, cast
 from ..errors import DemurError, raise_all
 from ..files import parquet_columns, parquet_rows
 from ..records import FINISH_REASONS, FinishReason, ModelInfo, Request, Response, Sampling
+from ..untrusted import parse_json
 from .base import in_order
 from .thinking import split_thinking
 
@@ -199,9 +199,10 @@ def _read(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
 
 def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
     reader = csv.DictReader(lines, strict=True)
-    _check_columns(path, reader.fieldnames or [])
-    line = reader.line_num + 1
+    line = 1
     try:
+        _check_columns(path, reader.fieldnames or [])
+        line = reader.line_num + 1
         for row in reader:
             if None in row or None in row.values():
                 raise DemurError(f"{path}:{line}: not as many fields as columns", "quote texts that hold commas")
@@ -216,7 +217,7 @@ def _json_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
+            row = parse_json(line)
         except ValueError as fault:
             raise DemurError(f"{path}:{number}: not valid JSON", "write one JSON object a line") from fault
         if not isinstance(row, dict):

@@ -1,13 +1,13 @@
 """The rows that the sweep writes: one measured value each, labels and figures only."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Literal
 
 import pyarrow as pa
 
-from ..files import read_parquet, write_parquet
+from ..files import read_rows, write_parquet
 
 __all__ = ["Cell", "Phase", "read_cells", "write_cells"]
 
@@ -70,5 +70,4 @@ def read_cells(path: Path) -> list[Cell]:
     Raises:
         DemurError: the file is missing or damaged.
     """
-    names: Sequence[str] = _SCHEMA.names
-    return [Cell(**row) for row in read_parquet(path, list(names)).to_pylist()]
+    return [Cell(**row) for row in read_rows(path, _SCHEMA).to_pylist()]

@@ -1,11 +1,11 @@
 """Pairs for the stress test: of the public split, or of a file."""
 
-import json
 from collections.abc import Sequence
 from pathlib import Path
 
 from ..errors import DemurError, raise_all
 from ..prompts import load_prompt_set
+from ..untrusted import parse_json
 from .subject import PARTS, Part, TextPair
 
 __all__ = ["assign_parts", "public_pairs", "read_general", "read_pairs"]
@@ -49,9 +49,9 @@ def read_pairs(path: Path) -> tuple[TextPair, ...]:
         if not line.strip():
             continue
         try:
-            row = json.loads(line)
-        except json.JSONDecodeError as fault:
-            faults.append(f"line {number}: not JSON: {fault.msg}")
+            row = parse_json(line)
+        except ValueError as fault:
+            faults.append(f"line {number}: not JSON: {fault}")
             continue
         wrong = _wrong(row)
         if wrong:

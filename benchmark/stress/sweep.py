@@ -114,7 +114,8 @@ def _claim(folder: Path, mark: str) -> None:
     """Write what the folder is a test of, or see that it is this one."""
     plan = folder / "plan.json"
     if plan.exists():
-        if read_json(plan).get("fingerprint") != mark:
+        noted = read_json(plan)
+        if not isinstance(noted, dict) or noted.get("fingerprint") != mark:
             raise DemurError(
                 f"{folder}: holds the stress test of another model, pairs, plan or version", "choose another --out"
             )

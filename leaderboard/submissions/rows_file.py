@@ -66,7 +66,7 @@ def read_rows(path: Path, expected: int, schema: pa.Schema = ROW_SCHEMA) -> tupl
     try:
         there = pq.read_schema(path).names
         texts = [field.name for field in schema if field.type == pa.string() and field.name in there]
-        with pq.ParquetFile(path, read_dictionary=texts) as file:
+        with pq.ParquetFile(path, read_dictionary=texts, page_checksum_verification=True) as file:
             faults = _outside(file, name, expected)
             if faults:
                 return None, faults
@@ -75,8 +75,9 @@ def read_rows(path: Path, expected: int, schema: pa.Schema = ROW_SCHEMA) -> tupl
         if faults:
             return None, faults
         rows = table.select(schema.names).cast(schema).to_pandas()
-    except (pa.ArrowException, OSError, ValueError) as fault:
-        return None, [f"{name}: not a whole Parquet file ({str(fault).splitlines()[0][:120]})"]
+    except (pa.ArrowException, OSError, ValueError, LookupError) as fault:
+        what = next(iter(str(fault).splitlines()), type(fault).__name__)
+        return None, [f"{name}: not a whole Parquet file ({what[:120]})"]
     return rows.sort_values(["prompt_id", "sample"], ignore_index=True), []
 
 
