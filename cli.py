@@ -2,12 +2,13 @@
 
 import os
 import sys
+from io import TextIOWrapper
+from typing import NoReturn
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 
 from .benchmark.errors import DemurError
+from .benchmark.untrusted import visible
 from .cli_access import access_app
 from .cli_leaderboard import bench, cite, consistency, leaderboard
 from .cli_organisms import organism_app
@@ -17,6 +18,7 @@ from .cli_run import bench_run, check, merge, run
 from .cli_scorers import bench_scorer, label, score, scorers, validate_scorer
 from .cli_stress import bench_stress, stress
 from .cli_submit import import_log, submit, verify
+from .terminal import Console, say
 
 __all__ = ["app", "main"]
 
@@ -58,18 +60,33 @@ def version() -> None:
     from .benchmark.prompts import manifest
     from .benchmark.version import package_version
 
-    typer.echo(f"demur {package_version()}, prompt set {manifest()['version']}")
+    say(f"demur {package_version()}, prompt set {manifest()['version']}")
+
+
+def _complain(text: str) -> NoReturn:
+    say(f"{typer.style('demur:', fg='red', bold=True)} {visible(text)}", err=True)
+    sys.exit(1)
 
 
 def main() -> None:
     """Run the command. Faults that the user can mend are one message and exit code 1, without a traceback."""
     # Threads that spin while they wait make a busy machine many times slower; must be set before torch is loaded.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+    for stream in (sys.stdout, sys.stderr):
+        # A terminal that is not UTF-8 gets the code points of what it cannot show.
+        if isinstance(stream, TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")
     try:
         app()
     except DemurError as fault:
-        Console(stderr=True, soft_wrap=True).print(f"[bold red]demur:[/] {escape(str(fault))}", highlight=False)
-        sys.exit(1)
+        _complain(str(fault))
+    except OSError as fault:
+        where = f"{fault.filename}: " if fault.filename else ""
+        _complain(
+            str(DemurError(f"{where}{fault.strerror or fault}", "see that it is there, may be used and has room"))
+        )
+    except MemoryError:
+        _complain(str(DemurError("the memory is not enough", "give less at once, for example with --limit-pairs")))
     except KeyboardInterrupt:
         Console(stderr=True).print("demur: interrupted; run the same command again to go on")
         sys.exit(130)

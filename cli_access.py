@@ -1,14 +1,14 @@
 """``demur access``: sealing, granting, tracing."""
 
 import json
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from .terminal import Console, say, say_data
 
 access_app = typer.Typer(
     name="access", no_args_is_help=True, help="Keys, sealed splits, marked copies, and requests on the Hub."
@@ -24,8 +24,8 @@ def keygen(path: Annotated[Path, typer.Argument(help="file to write the secret k
     from .benchmark.access import new_identity
 
     public = new_identity(path)
-    typer.echo(f"secret key in {path}: keep it to yourself, and point DEMUR_IDENTITY at it")
-    typer.echo(f"public key to send with your request: {public}")
+    say(f"secret key in {path}: keep it to yourself, and point DEMUR_IDENTITY at it")
+    say(f"public key to send with your request: {public}")
 
 
 @access_app.command()
@@ -34,8 +34,8 @@ def init(name: Annotated[str, typer.Option(help="name of the maintainer")]) -> N
     from .benchmark.access import AccessDesk
 
     person = AccessDesk().appoint(name)
-    typer.echo(f"maintainer {person.name}: {person.key}")
-    typer.echo("next: demur access seal --split gated --from FOLDER")
+    say(f"maintainer {person.name}: {person.key}")
+    say("next: demur access seal --split gated --from FOLDER")
 
 
 @access_app.command()
@@ -48,7 +48,7 @@ def maintainer(to: Annotated[str, typer.Option(help="age public key")], name: An
     desk.add_maintainer(Person(name, to))
     for split in SEALED_SPLITS:
         desk.seal(split)
-    typer.echo(f"{name} can open the sealed splits; next: commit {desk.folder}")
+    say(f"{name} can open the sealed splits; next: commit {desk.folder}")
 
 
 @access_app.command()
@@ -64,8 +64,8 @@ def seal(
 
     desk = AccessDesk()
     written = desk.seal(split_named(split), source)
-    typer.echo(f"{desk.folder / split}.age: {'sealed' if written else 'nothing changed'}")
-    typer.echo("next: commit the prompts folder" if written else "next: nothing to do")
+    say(f"{desk.folder / split}.age: {'sealed' if written else 'nothing changed'}")
+    say("next: commit the prompts folder" if written else "next: nothing to do")
 
 
 @access_app.command(name="open")
@@ -81,7 +81,7 @@ def open_(
     opened = load_prompt_set(split)
     if stdout:
         for prompt in opened.prompts:
-            sys.stdout.write(json.dumps(asdict(prompt)) + "\n")
+            say_data(json.dumps(asdict(prompt)))
     Console(stderr=True).print(
         f"{len(opened.prompts)} prompts of split {split}, version {opened.version}, set {opened.hash[:12]}: they match "
         f"the manifest\nnext: demur run MODEL --split {split}"
@@ -101,8 +101,8 @@ def grant(
     from .benchmark.access import AccessDesk
 
     entry = AccessDesk().grant(to, name, out, conditions_accepted=conditions_accepted)
-    typer.echo(f"{out}: copy of version {entry.version} for {name}, ledger entry {entry.number}")
-    typer.echo("next: send it to them; they set DEMUR_COPY to it and DEMUR_IDENTITY to their key; commit the ledger")
+    say(f"{out}: copy of version {entry.version} for {name}, ledger entry {entry.number}")
+    say("next: send it to them; they set DEMUR_COPY to it and DEMUR_IDENTITY to their key; commit the ledger")
 
 
 @access_app.command()
@@ -114,9 +114,9 @@ def revoke(
     from .benchmark.access import CANNOT_UNDO, AccessDesk
 
     paths = AccessDesk().revoke(name, out)
-    typer.echo(f"{name} is off the list; the splits are sealed again for the rest")
-    typer.echo(CANNOT_UNDO)
-    typer.echo(f"{len(paths)} new copies in {out}; next: send them and commit the prompts folder")
+    say(f"{name} is off the list; the splits are sealed again for the rest")
+    say(CANNOT_UNDO)
+    say(f"{len(paths)} new copies in {out}; next: send them and commit the prompts folder")
 
 
 @access_app.command(name="list")
@@ -127,8 +127,8 @@ def list_() -> None:
     held = AccessDesk().recipients()
     for role, people in (("maintainer", held.maintainers), ("reader", held.readers)):
         for person in people:
-            typer.echo(f"{role}\t{person.name}\t{person.key}")
-    typer.echo("next: demur access verify checks the ledger of grants")
+            say(f"{role}\t{person.name}\t{person.key}")
+    say("next: demur access verify checks the ledger of grants")
 
 
 @access_app.command()
@@ -143,15 +143,15 @@ def trace(leak: Annotated[Path, typer.Argument(help="text file, one leaked promp
     desk = AccessDesk()
     found = trace_leak(desk, leak)
     names = names_by_key(desk.entries())
-    typer.echo(f"{found.lines} lines, {found.prompts} prompts of the set, {found.telling} of them with a mark")
+    say(f"{found.lines} lines, {found.prompts} prompts of the set, {found.telling} of them with a mark")
     table = Table("recipient", "log10 of the evidence", "named")
     for suspect in found.suspects[:5]:
         table.add_row(names[suspect.recipient], f"{suspect.log10_e:.2f}", "yes" if suspect.named else "no")
     Console().print(table)
     if found.named:
-        typer.echo(f"the copy of {' and '.join(names[key] for key in found.named)}; next: demur access revoke")
+        say(f"the copy of {' and '.join(names[key] for key in found.named)}; next: demur access revoke")
     else:
-        typer.echo(f"nobody is named: the evidence must reach {found.threshold:.2f}; next: find more of the leak")
+        say(f"nobody is named: the evidence must reach {found.threshold:.2f}; next: find more of the leak")
 
 
 @access_app.command()
@@ -161,8 +161,8 @@ def verify() -> None:
 
     desk = AccessDesk()
     entries = desk.entries()
-    typer.echo(f"{desk.ledger}: {len(entries)} entries, the chain holds")
-    typer.echo("next: compare its head with an older commit's to see that history is the same")
+    say(f"{desk.ledger}: {len(entries)} entries, the chain holds")
+    say("next: compare its head with an older commit's to see that history is the same")
 
 
 @access_app.command()
@@ -175,7 +175,7 @@ def requests(repo_id: RepoArgument) -> None:
     for request in found:
         table.add_row(request.username, request.fullname, request.email, request.timestamp)
     Console().print(table)
-    typer.echo(f"{len(found)} pending; next: demur access accept {repo_id} USER, or reject")
+    say(f"{len(found)} pending; next: demur access accept {repo_id} USER, or reject")
 
 
 @access_app.command()
@@ -184,7 +184,7 @@ def accept(repo_id: RepoArgument, user: str) -> None:
     from .benchmark.hub import accept_request
 
     accept_request(repo_id, user)
-    typer.echo(f"{user} can read {repo_id}; next: demur access grant --to KEY --name {user} --out FILE")
+    say(f"{user} can read {repo_id}; next: demur access grant --to KEY --name {user} --out FILE")
 
 
 @access_app.command()
@@ -195,4 +195,4 @@ def reject(
     from .benchmark.hub import reject_request
 
     reject_request(repo_id, user, reason)
-    typer.echo(f"{user} was rejected on {repo_id}; next: nothing to do")
+    say(f"{user} was rejected on {repo_id}; next: nothing to do")

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
+
+from .terminal import Console, say_data
 
 __all__ = [
     "bench",
@@ -48,12 +49,12 @@ def build(
     print_table(board_table(board))
     for row in board.rows:
         if row.why:
-            console.print(f"{row.state}: {row.model.id}: {row.why}", highlight=False, markup=False)
+            console.print(f"{row.state}: {row.model.id}: {row.why}")
     for line in null_lines(board):
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     for refused in board.refused:
-        console.print(f"refused: {refused.name}: {refused.problems[0]}", highlight=False, markup=False)
-    console.print(f"The board is {page}. Next: open it in a browser.", highlight=False)
+        console.print(f"refused: {refused.name}: {refused.problems[0]}")
+    console.print(f"The board is {page}. Next: open it in a browser.")
 
 
 @leaderboard.command()
@@ -105,10 +106,10 @@ def export(
     else:
         text = as_latex(board) if latex else as_csv(board)
     if out is None:
-        typer.echo(text, nl=False)
+        say_data(text)
         return
     write_text(out, text)
-    Console(soft_wrap=True).print(f"The table is in {out}. To cite it: demur cite {source}", highlight=False)
+    Console(soft_wrap=True).print(f"The table is in {out}. To cite it: demur cite {source}")
 
 
 @leaderboard.command()
@@ -132,8 +133,8 @@ def figure(
     with write_atomic(out) as temporary:
         temporary.write_bytes(svg.pdf(picture) if out.suffix == ".pdf" else picture.encode())
     console = Console(soft_wrap=True)
-    console.print(chart.description, highlight=False, markup=False)
-    console.print(f"The chart is in {out}. To cite it: demur cite {source}", highlight=False)
+    console.print(chart.description)
+    console.print(f"The chart is in {out}. To cite it: demur cite {source}")
 
 
 def cite(
@@ -146,7 +147,7 @@ def cite(
     from .leaderboard.pages.papers import bibtex
     from .leaderboard.ranking import rank
 
-    typer.echo(bibtex(rank([]) if source is None else board_of(source)))
+    say_data(bibtex(rank([]) if source is None else board_of(source)))
 
 
 def consistency(
@@ -185,12 +186,12 @@ def consistency(
         track = external_track(labels, models, name=name or table.name, description=description, source=source)
         write_json(out, values(track))
     if as_json:
-        typer.echo(json.dumps({"models": models, "notes": labels.notes}, indent=2, allow_nan=False))
+        say_data(json.dumps({"models": models, "notes": labels.notes}, indent=2, allow_nan=False))
         return
     console = Console(soft_wrap=True)
     print_table(_consistency_table(models, groups))
     for note in labels.notes:
-        console.print(f"Note: {note}.", highlight=False)
+        console.print(f"Note: {note}.")
     if out is None:
         console.print("For all figures: the same command with --json.")
     else:
@@ -211,7 +212,7 @@ def bench_leaderboard(
 
     found = measure(models=models, replicates=replicates)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        say_data(json.dumps(asdict(found), indent=2))
         return
     console = Console(soft_wrap=True)
     console.print(

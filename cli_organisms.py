@@ -3,8 +3,9 @@
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
+
+from .terminal import Console, say
 
 __all__ = ["organism_app"]
 
@@ -22,7 +23,7 @@ def list_organisms() -> None:
     for recipe in RECIPES.values():
         table.add_row(recipe.name, recipe.family, recipe.answer)
     Console().print(table)
-    typer.echo("Next: demur organism make NAME")
+    say("Next: demur organism make NAME")
 
 
 @organism_app.command()
@@ -38,6 +39,6 @@ def make(
     with console.status(f"making {name}"):
         organism = make_organism(name, seed)
     for line in organism.describe():
-        typer.echo(line)
-    typer.echo(f"It lies in {organism.folder}, a transformers folder.")
-    typer.echo(f"Next: demur run {organism.folder} --out runs/{organism.name}")
+        say(line)
+    say(f"It lies in {organism.folder}, a transformers folder.")
+    say(f"Next: demur run {organism.folder} --out runs/{organism.name}")

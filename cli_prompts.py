@@ -4,9 +4,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.markup import escape
 from rich.table import Column, Table
+from rich.text import Text
+
+from .terminal import Console, say
 
 prompts_app = typer.Typer(
     name="prompts", no_args_is_help=True, help="The prompt set: look at it, check it, export and publish it."
@@ -34,7 +35,7 @@ def list_(
             table.add_row(*(entry[key] for key in ("id", "split", "hazard", "subcategory", "twin_type")))
             shown += 1
     Console().print(table)
-    typer.echo(f"{shown} pairs; next: demur prompts show PAIR")
+    say(f"{shown} pairs; next: demur prompts show PAIR")
 
 
 @prompts_app.command()
@@ -46,9 +47,9 @@ def show(
 
     table = Table(Column("id", overflow="fold"), "text", "form")
     for prompt in prompts_of(load_prompt_set(split), pair):
-        table.add_row(prompt.id, escape(prompt.text), prompt.form)
+        table.add_row(prompt.id, prompt.text, prompt.form)
     Console().print(table)
-    typer.echo(f"next: demur run MODEL --split {split}")
+    say(f"next: demur run MODEL --split {split}")
 
 
 @prompts_app.command()
@@ -65,7 +66,7 @@ def stats(
         table.add_row(str(name), *(str(int(value)) for value in row))
     Console().print(table)
     paths = [write_picture(out / f"prompts.{kind}") for kind in ("svg", "png")]
-    typer.echo(f"picture: {paths[0]} and {paths[1]}; next: open it, or demur prompts list")
+    say(f"picture: {paths[0]} and {paths[1]}; next: open it, or demur prompts list")
 
 
 @prompts_app.command()
@@ -90,16 +91,16 @@ def check(
     table = Table("check", "figure", "bar", "outcome")
     colours = {"pass": "green", "breach": "bold red", "skipped": "yellow", "for information": "dim"}
     for line in done.checks:
-        table.add_row(line.name, line.figure, line.bar, f"[{colours[line.outcome]}]{line.outcome}[/]")
+        table.add_row(line.name, line.figure, line.bar, Text(line.outcome, colours[line.outcome]))
     console = Console()
     console.print(table)
     for line in done.checks:
         if line.outcome in ("breach", "skipped"):
             for detail in line.details[:20]:
-                console.print(f"{line.name}: {escape(detail)}", soft_wrap=True)
+                console.print(f"{line.name}: {detail}", soft_wrap=True)
             if len(line.details) > 20:
                 console.print(f"{line.name}: and {len(line.details) - 20} more")
-    typer.echo(f"{done.where}: {done.breaches} breaches; next: {'mend them' if done.breaches else done.next}")
+    say(f"{done.where}: {done.breaches} breaches; next: {'mend them' if done.breaches else done.next}")
     raise typer.Exit(1 if done.breaches else 0)
 
 
@@ -112,8 +113,8 @@ def export(
     from .benchmark.export import export as write
 
     made = write(folder, repo_id)
-    typer.echo(f"{made.folder}: {made.files} files, {made.bytes / 1024:.0f} KiB, version {made.version}")
-    typer.echo(f'next: datasets.load_dataset("{made.folder}"), or demur prompts publish {repo_id}')
+    say(f"{made.folder}: {made.files} files, {made.bytes / 1024:.0f} KiB, version {made.version}")
+    say(f'next: datasets.load_dataset("{made.folder}"), or demur prompts publish {repo_id}')
 
 
 @prompts_app.command()
@@ -122,8 +123,8 @@ def publish(repo_id: Annotated[str, typer.Argument(help="for example org/demur")
     from .benchmark.hub import publish as send
 
     done = send(repo_id)
-    typer.echo(f"{done.url} at {done.tag}: {'published' if done.new else 'was there already, nothing sent'}")
-    typer.echo(f"next: demur access requests {repo_id}")
+    say(f"{done.url} at {done.tag}: {'published' if done.new else 'was there already, nothing sent'}")
+    say(f"next: demur access requests {repo_id}")
 
 
 @prompts_app.command()
@@ -137,8 +138,8 @@ def manifest(
 
     made = rebuild_manifest(source, version)
     counts = ", ".join(f"{split} {entry['pairs']} pairs" for split, entry in made["splits"].items())
-    typer.echo(f"{FOLDER / 'manifest.json'}: version {made['version']}, {counts}")
-    typer.echo("next: demur access seal where sealed texts or the version changed; demur prompts cards")
+    say(f"{FOLDER / 'manifest.json'}: version {made['version']}, {counts}")
+    say("next: demur access seal where sealed texts or the version changed; demur prompts cards")
 
 
 @prompts_app.command()
@@ -147,5 +148,5 @@ def cards(folder: Annotated[Path, typer.Argument(help="where to")] = Path("data_
     from .benchmark.cards import write_cards
 
     for path in write_cards(folder):
-        typer.echo(str(path))
-    typer.echo("next: read the difference, then commit it")
+        say(str(path))
+    say("next: read the difference, then commit it")

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from .terminal import Console
 
 __all__ = ["quickstart"]
 
@@ -29,7 +30,11 @@ def quickstart(
         from .quickstart import quickstart as go
 
     with Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn()
+        SpinnerColumn(),
+        TextColumn("{task.description}", markup=False),
+        BarColumn(),
+        MofNCompleteColumn(),
+        TimeElapsedColumn(),
     ) as bar:
         tasks: dict[str, int] = {}
 
@@ -44,7 +49,7 @@ def quickstart(
         outcome = go(out, scorer=scorer, step=step, pairs_per_hazard=pairs_per_hazard)
     print_table(board_table(outcome.board))
     for line in null_lines(outcome.board):
-        console.print(line, highlight=False, markup=False)
+        console.print(line)
     console.print(f"Done in {(time.monotonic() - started) / 60:.1f} minutes. The page is {outcome.page.resolve()}")
     console.print(
         f"Next: open it in a browser; evaluate your own model with `demur run MODEL --out {out / 'runs' / 'mine'}`."

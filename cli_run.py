@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
+
+from .terminal import Console, say, say_data
 
 __all__ = ["bench_run", "check", "merge", "run"]
 
@@ -107,13 +108,13 @@ def run(
             shard=part,
             progress=lambda there, total: bar.update(task, completed=there, total=total),
         )
-    typer.echo(f"{result.path}: {result.responses} responses, {result.errors} of them errors")
+    say(f"{result.path}: {result.responses} responses, {result.errors} of them errors")
     if result.errors:
-        typer.echo("Next: the same command again, to retry the errors")
+        say("Next: the same command again, to retry the errors")
     elif part is not None:
-        typer.echo("Next: demur merge, with the folders of all shards")
+        say("Next: demur merge, with the folders of all shards")
     else:
-        typer.echo(f"Next: demur score {result.path}")
+        say(f"Next: demur score {result.path}")
 
 
 def merge(
@@ -123,8 +124,8 @@ def merge(
     """Make one run of its shards: the table that the run in one piece would have."""
     from .benchmark.merging import merge as merge_runs
 
-    typer.echo(f"{out}: {merge_runs(shards, out)} responses of {len(shards)} shards")
-    typer.echo(f"Next: demur score {out}")
+    say(f"{out}: {merge_runs(shards, out)} responses of {len(shards)} shards")
+    say(f"Next: demur score {out}")
 
 
 def check(path: Annotated[Path, typer.Argument(help="a run folder or a submission folder")]) -> None:
@@ -139,8 +140,8 @@ def check(path: Annotated[Path, typer.Argument(help="a run folder or a submissio
         from .leaderboard.submissions.submission import check_submission
 
         raise_all(str(path), check_submission(path), "make the submission again with demur submit")
-        typer.echo(f"{path}: a valid submission; every figure follows from its verdicts")
-        typer.echo(f"Next: demur leaderboard build {path.parent} --out site/")
+        say(f"{path}: a valid submission; every figure follows from its verdicts")
+        say(f"Next: demur leaderboard build {path.parent} --out site/")
         return
     if not (path / "run.json").exists():
         raise DemurError(f"{path}: neither a run folder nor a submission folder", "give the folder that was written")
@@ -149,8 +150,8 @@ def check(path: Annotated[Path, typer.Argument(help="a run folder or a submissio
     raise_all(str(path), check_run(path), "start the run again with the same command; it goes on")
     responses = read_run(path).responses
     errors = int((responses["finish_reason"] == "error").sum())
-    typer.echo(f"{path}: one response per prompt and sample, {len(responses)} in all, {errors} of them errors")
-    typer.echo(f"Next: demur score {path}")
+    say(f"{path}: one response per prompt and sample, {len(responses)} in all, {errors} of them errors")
+    say(f"Next: demur score {path}")
 
 
 def bench_run(
@@ -183,36 +184,34 @@ def bench_run(
     )
     if as_json:
         ratios = {name: found.ratio(name) for name in found.speeds}
-        typer.echo(json.dumps({**asdict(found), "ratios": ratios}, indent=2))
+        say_data(json.dumps({**asdict(found), "ratios": ratios}, indent=2))
         return
     native = "multiplies bfloat16 itself" if found.native_bfloat16 else "has no bfloat16 instructions"
-    typer.echo(
+    say(
         f"SmolLM2-135M, {found.dtype}, {found.prompts} prompts x {found.samples} samples, {found.tokens} new tokens, "
         f"temperature 1, {found.threads} threads; this CPU {native}"
     )
     for name, speed in found.speeds.items():
         if speed.median is None:
-            typer.echo(f"{name}: {speed.note}")
+            say(f"{name}: {speed.note}")
             continue
         line = f"{name}: {speed.median:.2f} responses/s ({min(speed.rounds):.2f} to {max(speed.rounds):.2f})"
         if name != "demur":
             clock, processor = found.ratio(name), found.ratio(name, processor=True)
             line += f"; demur is {clock:.2f} times as fast ({processor:.2f} by processor time)"
-        typer.echo(line)
-    typer.echo(
-        f"Batches of the plain loop and of lm-eval: {BATCH} prompts. Rounds in turns, medians (lowest, highest)."
-    )
-    typer.echo(f"Journal, parts and table: {found.bookkeeping:.2%} of the time of a run")
+        say(line)
+    say(f"Batches of the plain loop and of lm-eval: {BATCH} prompts. Rounds in turns, medians (lowest, highest).")
+    say(f"Journal, parts and table: {found.bookkeeping:.2%} of the time of a run")
     if found.same is not None:
-        typer.echo(
+        say(
             f"Temperature 0: {found.same} of {found.prompts} prompts have the very tokens of plain generate"
             + (f"; ties in rounding: {', '.join(found.ties)}" if found.ties else "")
         )
-    typer.echo("Next: demur run MODEL --out runs/x")
+    say("Next: demur run MODEL --out runs/x")
 
 
 def _bar(console: Console) -> Progress:
     return Progress(
-        SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
+        SpinnerColumn(), TextColumn("{task.description}", markup=False), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn(),
         console=console,
     )  # fmt: skip

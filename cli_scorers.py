@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
+
+from .terminal import Console, say, say_data
 
 if TYPE_CHECKING:
     from .scorers.labelled import Labelled
@@ -54,7 +55,7 @@ def score(
         base_url, judge_cache or run / "judgements", concurrency, rpm, timeout, thinking_tokens, price
     )
     console = Console(stderr=True)
-    columns = (TextColumn("[bold]scoring"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
+    columns = (TextColumn("scoring", style="bold"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     with Progress(*columns, console=console, transient=True) as bar:
         task = bar.add_task("scoring", total=None)
         results = score_run(
@@ -66,17 +67,17 @@ def score(
         )
     for result in results:
         counted = ", ".join(f"{label} {count}" for label, count in sorted(result.counts.items()))
-        typer.echo(f"{result.scorer}: {counted}")
+        say(f"{result.scorer}: {counted}")
         if result.note:
-            typer.echo(f"  {result.note}")
+            say(f"  {result.note}")
     found = run_agreement(run)
     if found:
         for pair, kappa in found["kappa"].items():
-            typer.echo(f"agreement of {pair}: κ {_or_undefined(kappa)}")
-        typer.echo(f"agreement of all: Krippendorff's α {_or_undefined(found['alpha'])}")
+            say(f"agreement of {pair}: κ {_or_undefined(kappa)}")
+        say(f"agreement of all: Krippendorff's α {_or_undefined(found['alpha'])}")
     for result in results:
-        typer.echo(f"{result.path}")
-    typer.echo(f"Next: demur submit {run}")
+        say(f"{result.path}")
+    say(f"Next: demur submit {run}")
 
 
 def validate_scorer(
@@ -119,14 +120,14 @@ def validate_scorer(
     labelled = read_labelled(table, columns, parse_map(map_ or []))
     report, said = compare(labelled, scorer or [DEFAULT_SCORER], diagram, JudgeSettings(base_url, judge_cache))
     if json_:
-        typer.echo(json.dumps(report, indent=2, ensure_ascii=False, allow_nan=False))
+        say_data(json.dumps(report, indent=2, allow_nan=False))
         return
     _show(report)
     for name, verdicts in said.items():
         _show_errors(name, labelled, verdicts, errors, show_text=show_text)
     if diagram:
-        typer.echo(f"reliability diagram: {diagram}")
-    typer.echo("Next: demur scorers card NAME, to read what a scorer is and is not good for")
+        say(f"reliability diagram: {diagram}")
+    say("Next: demur scorers card NAME, to read what a scorer is and is not good for")
 
 
 @scorers.command("list")
@@ -137,12 +138,12 @@ def list_scorers() -> None:
 
     for name in sorted(SCORERS):
         info = SCORERS[name]().info
-        typer.echo(f"{name}  version {info.version}  hash {info.weights_hash}")
+        say(f"{name}  version {info.version}  hash {info.weights_hash}")
     for what in FAMILIES.values():
-        typer.echo(what)
+        say(what)
     for guard in guards().values():
-        typer.echo(f"guard:{guard.name}  {guard.model}  measures {guard.measures}  {guard.licence}")
-    typer.echo("Next: demur scorers card NAME")
+        say(f"guard:{guard.name}  {guard.model}  measures {guard.measures}  {guard.licence}")
+    say("Next: demur scorers card NAME")
 
 
 @scorers.command("card")
@@ -150,7 +151,7 @@ def card(name: Annotated[str, typer.Argument(help="name of a scorer")]) -> None:
     """Print what a scorer is, what it learned from, how well it does and where it fails."""
     from .scorers.report import card_of
 
-    typer.echo(card_of(name))
+    say_data(card_of(name))
 
 
 def label(
@@ -173,10 +174,10 @@ def label(
     if table is not None:
         joined = write_labelled_table(run, table)
         names = [name for name in joined.columns if name not in ("id", "prompt", "response")]
-        typer.echo(f"{len(joined)} responses with labels of {', '.join(names)}: {table}")
+        say(f"{len(joined)} responses with labels of {', '.join(names)}: {table}")
         both = "".join(f" --annotator-col {name}" for name in names[:2]) if len(names) > 1 else ""
         prompts = " --prompt-col prompt" if "prompt" in joined.columns else ""
-        typer.echo(
+        say(
             f"Next: demur validate-scorer {table} --id-col id --response-col response{prompts} "
             f"--label-col {names[0]}{both}"
         )
@@ -186,11 +187,11 @@ def label(
     store.check(items)
     with keyboard() as read_key:
         left = label_all(items, store, read_key, lambda text: typer.echo(text, nl=False))
-    typer.echo(f"{len(store.labels)} labelled, {left} to go: {store.path}")
+    say(f"{len(store.labels)} labelled, {left} to go: {store.path}")
     again = (
         f"demur label {run} --annotator {annotator} --n {n}, to go on" if left else f"demur label {run} --table FILE"
     )
-    typer.echo(f"Next: {again}")
+    say(f"Next: {again}")
 
 
 def bench_scorer(
@@ -212,25 +213,25 @@ def bench_scorer(
     requests = read_texts(texts, text_col) if texts else invented()
     found = bench(scorer or sorted(SCORERS), requests, stream=stream)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        say_data(json.dumps(asdict(found), indent=2))
         return
-    typer.echo(f"{found.responses} responses, {found.mean_characters:.0f} characters on average")
+    say(f"{found.responses} responses, {found.mean_characters:.0f} characters on average")
     others = {**found.peers_per_second}
     if found.encoder_per_second:
         others["a MiniLM-L6 encoder"] = found.encoder_per_second
     for name, speed in found.per_second.items():
         ratios = "".join(f", {_times(speed / other)} x {peer}" for peer, other in others.items())
-        typer.echo(f"{name}: {speed:,.0f} a second{ratios}")
+        say(f"{name}: {speed:,.0f} a second{ratios}")
     for peer, speed in others.items():
-        typer.echo(f"for comparison, {peer}: {speed:,.0f} a second")
+        say(f"for comparison, {peer}: {speed:,.0f} a second")
     if "deepteam" not in others:
-        typer.echo("deepteam is not installed: pip install --no-deps deepteam adds it to the comparison")
+        say("deepteam is not installed: pip install --no-deps deepteam adds it to the comparison")
     if stream:
-        typer.echo(
+        say(
             f"{found.streamed:,} responses streamed: {found.resident_mb:.0f} MB resident at most, "
             f"{found.resident_more_mb:.0f} more than before"
         )
-    typer.echo("Next: demur validate-scorer TABLE, to see how often they are right")
+    say("Next: demur validate-scorer TABLE, to see how often they are right")
 
 
 def _show(report: dict[str, Any]) -> None:
@@ -281,7 +282,7 @@ def _show_errors(name: str, labelled: "Labelled", verdicts: "list[Verdict]", mos
         for index, (label, verdict) in enumerate(zip(labelled.labels, verdicts, strict=True))
         if verdict.label != "unscored" and (label == "complied") != (verdict.label == "complied")
     ]
-    typer.echo(f"{name}: {len(wrong)} errors, {min(most, len(wrong))} listed")
+    say(f"{name}: {len(wrong)} errors, {min(most, len(wrong))} listed")
     for index in wrong[:most]:
         line = f"  {labelled.ids[index]}: label {labelled.labels[index]}, verdict {verdicts[index].label}"
-        typer.echo(line + (f": {str(labelled.requests[index].response)[:300]!r}" if show_text else ""))
+        say(line + (f": {str(labelled.requests[index].response)[:300]!r}" if show_text else ""))

@@ -7,8 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
+
+from .terminal import Console, say, say_data
 
 __all__ = ["bench_stress", "stress"]
 
@@ -74,14 +75,14 @@ def stress(
         result = run_stress(subject, plan, out, progress=show)
     page = write_page(out, result)
     if as_json:
-        typer.echo(json.dumps(result, ensure_ascii=False, allow_nan=False))
+        say_data(json.dumps(result, allow_nan=False))
         return
     for name, entry in result["systems"].items():
         real = entry["controls"].get("real", {}).get("answered", {}).get("value")
         gain = "" if real is None else f"answers {real:+.0%} harmful prompts; "
-        typer.echo(f"{name}: {gain}{'published' if entry['published'] else entry['reason']}")
-    typer.echo(f"{out / 'stress.json'}, cells in {out / 'cells.parquet'}")
-    typer.echo(f"Next: open {page}")
+        say(f"{name}: {gain}{'published' if entry['published'] else entry['reason']}")
+    say(f"{out / 'stress.json'}, cells in {out / 'cells.parquet'}")
+    say(f"Next: open {page}")
 
 
 def bench_stress(
@@ -94,15 +95,15 @@ def bench_stress(
 
     found = measure(rounds=rounds)
     if as_json:
-        typer.echo(json.dumps(asdict(found), indent=2))
+        say_data(json.dumps(asdict(found), indent=2))
         return
     for prompts, ratio in found.ratio.items():
-        typer.echo(f"{found.candidates} candidates on {prompts} prompts: {ratio:.1f} times as fast")
-    typer.echo(f"largest difference of the log-odds: {found.max_abs_difference:.1e}")
-    typer.echo(f"idle hooks lengthen a forward pass by {found.idle_share:.1%}")
+        say(f"{found.candidates} candidates on {prompts} prompts: {ratio:.1f} times as fast")
+    say(f"largest difference of the log-odds: {found.max_abs_difference:.1e}")
+    say(f"idle hooks lengthen a forward pass by {found.idle_share:.1%}")
     kept = ", ".join(f"{size:,} bytes for {pairs} pairs" for pairs, size in found.kept_bytes.items())
-    typer.echo(f"kept by the pass that collects directions: {kept}")
-    typer.echo(f"memory: {found.resident_mib:.0f} MiB at most, {found.search_mib:.0f} more than before the searches")
+    say(f"kept by the pass that collects directions: {kept}")
+    say(f"memory: {found.resident_mib:.0f} MiB at most, {found.search_mib:.0f} more than before the searches")
 
 
 def _self_test(name: str, as_json: bool) -> None:
@@ -115,19 +116,19 @@ def _self_test(name: str, as_json: bool) -> None:
         found = test_family(family)
         results.append(found)
         if not as_json:
-            typer.echo(f"{found.family:24} {found.architecture:6} {'passed' if found.passed else found.reason}")
+            say(f"{found.family:24} {found.architecture:6} {'passed' if found.passed else found.reason}")
     if as_json:
-        typer.echo(json.dumps({"families": [asdict(found) for found in results]}, indent=2))
+        say_data(json.dumps({"families": [asdict(found) for found in results]}, indent=2))
     else:
         passed = sum(found.passed for found in results)
-        typer.echo(f"{passed} of {len(results)} families pass; those that do not are refused")
+        say(f"{passed} of {len(results)} families pass; those that do not are refused")
     if not all(found.passed for found in results):
         raise typer.Exit(1)
 
 
 def _bar(console: Console) -> Progress:
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         TaskProgressColumn(),
         TimeElapsedColumn(),

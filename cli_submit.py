@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 
 from .cli_leaderboard import cell
+from .terminal import Console
 
 __all__ = ["import_log", "submit", "verify"]
 
@@ -102,20 +102,20 @@ def submit(
         f"C@4 {cell(headline)}, refusal rate {cell(figures.refusal_rate)}, "
         f"over-refusal rate {cell(figures.over_refusal_rate)}, {info.rows} verdicts of {info.scorer.name}"
     )
-    console.print(f"The submission is in {place}", highlight=False)
+    console.print(f"The submission is in {place}")
     if again is None and (repository is not None or with_responses is not None):
-        console.print(f"If sending fails: the same place with --again {place}", highlight=False)
+        console.print(f"If sending fails: the same place with --again {place}")
     if with_responses is not None:
         where = _send_responses(run, place, with_responses, recipient or [], None if repository else folder)
-        console.print(f"The responses, sealed to the maintainers: {where}", highlight=False)
+        console.print(f"The responses, sealed to the maintainers: {where}")
     if repository is None:
-        console.print(f"Next: demur leaderboard build {to} --out site/", highlight=False)
+        console.print(f"Next: demur leaderboard build {to} --out site/")
         return
     request = propose_submission(place, repository)
-    console.print(f"Pull request: {request}", highlight=False)
+    console.print(f"Pull request: {request}")
     if model_repo is not None:
         result = propose_result(place, model_repo, source_url=request)
-        console.print(f"Pull request on the model's repository: {result}", highlight=False)
+        console.print(f"Pull request on the model's repository: {result}")
     console.print("Next: the maintainer reviews it there.")
 
 
@@ -203,8 +203,8 @@ def _judge_again(place: Path, source: str, name: str | None) -> None:
             f"({again.same / again.rows:.2%}) are those that {again.submitted.name} {again.submitted.version} gave",
             highlight=False,
         )
-    console.print(f"The verdicts are in {path}; {folder / NOTICES} says so.", highlight=False)
-    console.print(f"Next: demur leaderboard build {folder} --out site/", highlight=False)
+    console.print(f"The verdicts are in {path}; {folder / NOTICES} says so.")
+    console.print(f"Next: demur leaderboard build {folder} --out site/")
 
 
 def import_log(
@@ -221,6 +221,6 @@ def import_log(
 
     count, model = import_responses(log, out)
     console = Console(soft_wrap=True)
-    console.print(f"{count} responses{f' of {model}' if model else ''} are in {out}", highlight=False)
+    console.print(f"{count} responses{f' of {model}' if model else ''} are in {out}")
     name = model or "NAME"
-    console.print(f"Next: demur run replay:{out} --model-id {name} --out runs/x", highlight=False, markup=False)
+    console.print(f"Next: demur run replay:{out} --model-id {name} --out runs/x")

@@ -63,7 +63,10 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     infos = _ordered(folders, [read_run_info(folder / "run.json") for folder in folders])
     raise_all("the shards", (fault for folder, _ in infos for fault in check_run(folder)), "finish them first")
     whole = _whole([info for _, info in infos])
-    tables = [read_rows(folder / "responses" / "responses.parquet", RESPONSE_SCHEMA) for folder, _ in infos]
+    tables = [
+        read_rows(folder / "responses" / "responses.parquet", RESPONSE_SCHEMA).replace_schema_metadata()
+        for folder, _ in infos
+    ]
     place = {key: number for number, key in enumerate(whole.keys())}
     order = np.argsort([place[key] for _, info in infos for key in info.keys()])  # noqa: SIM118 (a method of its own)
     table = pa.concat_tables(tables).take(order).combine_chunks()

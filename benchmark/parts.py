@@ -115,7 +115,9 @@ class Parts:
 
         The bytes depend on the responses and their order alone, not on batches, retries or times.
         """
-        table = pa.concat_tables(read_rows(self.path(batch), RESPONSE_SCHEMA) for batch in range(len(self._keys)))
+        table = pa.concat_tables(
+            read_rows(self.path(batch), RESPONSE_SCHEMA).replace_schema_metadata() for batch in range(len(self._keys))
+        )
         place = {key: number for number, key in enumerate(order)}
         found = [key for keys in self._keys for key in keys]
         write_parquet(self.table, table.take(np.argsort([place[key] for key in found])).combine_chunks())

@@ -11,7 +11,7 @@ from torch import Tensor
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
 
 from ..benchmark.errors import DemurError
-from ..benchmark.models.loading import choose_device, choose_dtype, faults, quiet, revision
+from ..benchmark.models.loading import choose_device, choose_dtype, faults, quiet, refuse_pickles, revision
 from .guard_entries import Guard, find_guard, guard_input, parse_finding, shortened
 from .structure import Screened, screen
 from .verdicts import LABELS, ScoreRequest, ScorerInfo, Verdict
@@ -41,12 +41,16 @@ class GuardModel:
     def __init__(self, guard: Guard, place: Path | None = None) -> None:
         if place is not None and not (place / "config.json").is_file():
             raise DemurError(f"{place}: no config.json in this folder", f"give a folder that holds {guard.model}")
+        if place is not None:
+            refuse_pickles(place)
         name = str(place) if place else guard.model
         self._guard, self._device = guard, choose_device()
         kind: Any = AutoModelForSequenceClassification if guard.kind == "classifier" else AutoModelForCausalLM
         with faults(name), quiet():
             self._tokenizer: Any = AutoTokenizer.from_pretrained(name, trust_remote_code=False)
-            model = kind.from_pretrained(name, dtype=choose_dtype(self._device), trust_remote_code=False)
+            model = kind.from_pretrained(
+                name, dtype=choose_dtype(self._device), trust_remote_code=False, use_safetensors=True
+            )
             self._model: Any = model.eval().to(self._device)
         if guard.kind == "classifier":
             self._check_labels(name)

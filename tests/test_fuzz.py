@@ -35,10 +35,10 @@ from demur.benchmark.spool import Spool
 from demur.benchmark.stress.cells import Cell, read_cells, write_cells
 from demur.benchmark.stress.pairs import read_pairs
 from demur.benchmark.stress.settings import parse_experts
-from demur.leaderboard import folder as board_folder
 from demur.leaderboard.board import as_json
 from demur.leaderboard.external import consistency_of, external_track, sides_of
-from demur.leaderboard.submission import check_submission, submit
+from demur.leaderboard.submissions import folder as board_folder
+from demur.leaderboard.submissions.submission import check_submission, submit
 from demur.leaderboard.tables import Columns, label_table
 from demur.scorers import judge, rubric
 from demur.scorers.guard_entries import guards, parse_finding

@@ -20,6 +20,7 @@ __all__ = [
     "load",
     "native_bfloat16",
     "quiet",
+    "refuse_pickles",
     "revision",
     "straighten",
 ]
@@ -27,6 +28,7 @@ __all__ = [
 _logging: Any = logging
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16, "float16": torch.float16}
 WEIGHTS = ("*.safetensors", "*.bin", "*.gguf")
+PICKLES = ("*.bin", "*.pt", "*.pth", "*.ckpt", "*.pkl")
 HOW = "give a model folder, a Hub id such as HuggingFaceTB/SmolLM2-135M-Instruct, or a .gguf file"
 
 
@@ -72,7 +74,10 @@ def native_bfloat16() -> bool:
 
 
 def load(name: str, dtype: torch.dtype, device: torch.device, *, spread: bool = False) -> tuple[Any, Any]:
-    """A model and its tokenizer from a folder, Hub id or GGUF file; code from the model's repository is never run.
+    """A model and its tokenizer from a folder, Hub id or GGUF file.
+
+    Nothing in a model's repository is run: neither its code nor a pickle, which is code too; weights come from
+    safetensors or GGUF files alone.
 
     Args:
         name: what is loaded.
@@ -92,7 +97,9 @@ def load(name: str, dtype: torch.dtype, device: torch.device, *, spread: bool = 
                 f"{name}: its tokenizer has no chat template, so the prompts cannot be put to it as a user would",
                 "use the model's chat or instruct version, or put a chat_template.jinja into a copy of its folder",
             )
-        options = {"device_map": "auto"} if spread else {}
+        options: dict[str, Any] = {"device_map": "auto"} if spread else {}
+        if "gguf_file" not in where:
+            options["use_safetensors"] = True
         model: Any = AutoModelForCausalLM.from_pretrained(**where, **options, dtype=dtype, trust_remote_code=False)
         model.requires_grad_(False)
         straighten(model)
@@ -119,12 +126,27 @@ def _where(name: str) -> dict[str, str]:
     if path.is_dir():
         if not (path / "config.json").is_file():
             raise DemurError(f"{name}: no config.json in this folder", HOW)
+        refuse_pickles(path)
         return {"pretrained_model_name_or_path": str(path)}
     if path.exists():
         raise DemurError(f"{name}: not a model", HOW)
     if name.startswith((".", "/", "~")) or name.count("/") > 1:
         raise DemurError(f"{name}: no such folder or file", HOW)
     return {"pretrained_model_name_or_path": name}
+
+
+def refuse_pickles(folder: Path) -> None:
+    """Name a model folder whose weights are pickles alone.
+
+    Raises:
+        DemurError: they are; loading a pickle may run any code that is in it.
+    """
+    pickles = sorted(path.name for kind in PICKLES for path in folder.glob(kind))
+    if pickles and not any(folder.glob("*.safetensors")):
+        raise DemurError(
+            f"{folder}: its weights are pickles ({', '.join(pickles)[:200]}), and loading one can run any code in it",
+            "convert them to safetensors where no harm can be done, or take a copy that has safetensors",
+        )
 
 
 def _check_gguf(path: Path) -> None:
