@@ -124,9 +124,10 @@ class AccessDesk:
         if (held.sealed or {}).get(split) == made and path.exists():
             return False
         self._seal_bytes(path, content)
-        write_recipients(self._recipients, replace(held, sealed={**(held.sealed or {}), split: made}))
         write_manifest(describe(listed, split, pairs), self.folder)
         self._note("sealed", split, file=_sha(path))
+        # Last, since it is what says that all the rest is done: cut off before, the next call does everything again.
+        write_recipients(self._recipients, replace(held, sealed={**(held.sealed or {}), split: made}))
         return True
 
     def open(self, split: Split) -> tuple[Prompt, ...]:

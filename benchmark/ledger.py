@@ -96,15 +96,25 @@ def read_ledger(path: Path) -> list[Entry]:
             faults.append(f"{path}:{number}: an entry before it was edited, removed or added")
         previous = entry.hash
         entries.append(entry)
-    if content and not content.endswith("\n"):
-        faults.append(f"{path}:{content.count(chr(10)) + 1}: the last line was cut off")
     noted = head(path)
-    if not faults and previous != noted:
+    cut = bool(content) and not content.endswith("\n")
+    # An append that was killed leaves a cut line after the noted head, or a whole one: the next append mends both.
+    if cut and previous != noted:
+        faults.append(f"{path}:{content.count(chr(10)) + 1}: the last line was cut off")
+    unnoted = bool(entries) and entries[-1].previous == noted
+    if not faults and previous != noted and not unnoted:
         faults.append(f"{path}: ends at {previous[:12]}, but ledger.head.json notes {noted[:12]}: entries are missing")
     raise_all(
         "the ledger of grants", faults, "restore ledger.jsonl and ledger.head.json from git, then look who did it"
     )
     return entries
+
+
+def _mend_tail(path: Path) -> None:
+    """Remove what an append that was killed left after the last newline."""
+    content = path.read_bytes()
+    if not content.endswith(b"\n"):
+        os.truncate(path, content.rfind(b"\n") + 1)
 
 
 def append(
@@ -121,6 +131,7 @@ def append(
         with path.open("ab") as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
             entries = read_ledger(path)
+            _mend_tail(path)
             fields: dict[str, Any] = {
                 "number": len(entries) + 1,
                 "at": datetime.now(UTC).isoformat(timespec="seconds"),

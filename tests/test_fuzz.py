@@ -35,9 +35,10 @@ from demur.benchmark.spool import Spool
 from demur.benchmark.stress.cells import Cell, read_cells, write_cells
 from demur.benchmark.stress.pairs import read_pairs
 from demur.benchmark.stress.settings import parse_experts
+from demur.leaderboard import folder as board_folder
 from demur.leaderboard.board import as_json
 from demur.leaderboard.external import consistency_of, external_track, sides_of
-from demur.leaderboard.submissions import folder as board_folder
+from demur.leaderboard.submissions.rescoring import read_notices
 from demur.leaderboard.submissions.submission import check_submission, submit
 from demur.leaderboard.tables import Columns, label_table
 from demur.scorers import judge, rubric
@@ -191,7 +192,7 @@ READERS: dict[str, tuple[str, str, str, Callable[[Path], Any]]] = {
     "verdicts": ("run verdicts", "lexicon.parquet", "parquet", read_verdicts),
     "labels": ("anna.csv", "anna.csv", "lines", lambda path: dict(_label_file(path).labels)),
     "human labels": ("anna.csv", "h.csv", "lines", board_folder._human),
-    "notices": ("notices.json", "notices.json", "json", board_folder._notices),
+    "notices": ("notices.json", "notices.json", "json", _in_folder("notices", read_notices)),
     "board": ("board.json", "board.json", "json", board_folder.read_board),
     "track": ("track.json", "track.json", "json", board_folder.read_track),
     "consistency csv": ("table.csv", "t.csv", "lines", _consistency),

@@ -131,9 +131,9 @@ def submit(
         stress_sha256=None if attached is None else hashlib.sha256(attached).hexdigest(),
         agreement=scorer_agreement(rows, others, [_scorer_id(found) for found in said.values()]),
     )
-    place = _write(Path(to), info, rows, others if said else None, attached)
+    # Before the submission: without its salt nobody could show which texts were meant.
     write_text(salt_file(asked.path, info.id), salt + "\n")
-    return place
+    return _write(Path(to), info, rows, others if said else None, attached)
 
 
 def _scorer_id(verdicts: pd.DataFrame) -> ScorerId:
