@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import traceback
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -138,7 +138,7 @@ def _submitted(place: Path) -> str:
 
 
 def _site(place: Path) -> str:
-    read_board(place / "site" / "board.json")
+    read_board(place / "site" / "downloads" / "board.json")
     page = (place / "site" / "index.html").read_text(encoding="utf-8")
     return "" if page.rstrip().endswith("</html>") else "half a page"
 
@@ -503,6 +503,13 @@ class Trials:
             self.line_ends(way)
             self.two_at_once(way)
             sys.stderr.write(f"{way.name}: {sites} write sites, {time.monotonic() - began:.0f} s\n")
+            (self.place / "so_far.jsonl").write_text("".join(self.lines()))
+
+    def lines(self) -> Iterator[str]:
+        """What was found so far, a line of JSON for each kind."""
+        for kind, tally in self.tallies.items():
+            row = {"kind": kind, "trials": tally.trials, "losses": tally.losses, "unclear": tally.unclear}
+            yield json.dumps(row, ensure_ascii=False) + "\n"
 
 
 def _filled(text: str, values: Mapping[str, str]) -> str:
@@ -535,9 +542,7 @@ def main() -> None:
     place.chmod(0o755)
     trials = Trials(place, every)
     trials.all([way for way in WAYS if only is None or way.name in only])
-    for kind, tally in trials.tallies.items():
-        row = {"kind": kind, "trials": tally.trials, "losses": tally.losses, "unclear": tally.unclear}
-        sys.stdout.write(json.dumps(row, ensure_ascii=False) + "\n")
+    sys.stdout.writelines(trials.lines())
 
 
 if __name__ == "__main__":
