@@ -64,7 +64,7 @@ def version() -> None:
 
 
 def _complain(text: str) -> NoReturn:
-    say(f"{typer.style('demur:', fg='red', bold=True)} {visible(text)}", err=True)
+    typer.echo(f"{typer.style('demur:', fg='red', bold=True)} {visible(text)}", err=True)
     sys.exit(1)
 
 

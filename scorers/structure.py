@@ -31,6 +31,7 @@ _LEADING_TAG = re.compile(
 _INVISIBLE = re.compile(
     "[\u00ad\u034f\u061c\u115f\u1160\u17b4\u17b5\u180b-\u180e\u200b-\u200f\u202a-\u202e\u2060-\u206f\ufe00-\ufe0f\ufeff]"
 )
+_BLANK = "".join(char for char in map(chr, range(0x10000)) if char.isspace() or _INVISIBLE.match(char))
 _EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\U000e0000-\U000e007f]+")
 _HTML_TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]{0,10}(?: [^<>\n]{0,200})?/?>")
 _PLAIN = (
@@ -170,12 +171,7 @@ def _without_thinking(text: str) -> str:
 
 
 def _strip_invisible(text: str) -> str:
-    begin, end = 0, len(text)
-    while begin < end and (text[begin].isspace() or _INVISIBLE.match(text[begin])):
-        begin += 1
-    while end > begin and (text[end - 1].isspace() or _INVISIBLE.match(text[end - 1])):
-        end -= 1
-    return text[begin:end]
+    return text.strip(_BLANK)
 
 
 def _without_named_role(text: str) -> str:

@@ -15,6 +15,7 @@ import sys
 import time
 import traceback
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -39,6 +40,7 @@ WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 EVENTS = frozenset({"os.rename", "os.mkdir", "os.remove", "os.truncate", "os.chmod", "shutil.rmtree"})
 NOBODY = 65534
 DAMAGES = 6
+HOMES: list[Path] = []
 
 
 @dataclass
@@ -145,7 +147,7 @@ def _site(place: Path) -> str:
 
 def _same(name: str) -> Callable[[Path], str]:
     def whole(place: Path) -> str:
-        calm = place.parent / "calm" / name
+        calm = HOMES[0] / "calm" / name
         return "" if (place / name).read_bytes() == calm.read_bytes() else f"{name} is not that of a calm run"
 
     return whole
@@ -238,7 +240,9 @@ def furnish(place: Path) -> str:
     return next(path.name for path in (place / "given").iterdir() if path.is_dir())
 
 
-def child(act: Callable[[], None], said: Path, *, kill_at: int = 0, user: int = 0) -> tuple[int, int]:
+def child(
+    act: Callable[[], None], said: Path, *, kill_at: int = 0, user: int = 0, warm: Callable[[], None] | None = None
+) -> tuple[int, int]:
     """Run something in a process of its own: exit code (negative: signal) and the number of write sites passed."""
     count = said.with_suffix(".sites")
     process = os.fork()
@@ -252,6 +256,10 @@ def child(act: Callable[[], None], said: Path, *, kill_at: int = 0, user: int = 
             sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
             watch(sites, kill_at)
             if user:
+                if warm:
+                    with suppress(SystemExit, Exception):
+                        warm()
+                os.ftruncate(handle, 0)
                 os.setgroups([])
                 os.setgid(user)
                 os.setuid(user)
@@ -302,6 +310,7 @@ class Trials:
     def __init__(self, place: Path, every: int) -> None:
         self.place, self.every, self.number, self.chance = place, every, 0, random.Random(7)
         self.tallies: dict[str, Tally] = {}
+        HOMES[:] = [place]
         self.home, self.said = place / "home", place / "said.txt"
         for act in (lambda: prepare(self.home), lambda: (place / "name").write_text(furnish(self.home))):
             code, _ = child(act, self.said)  # type: ignore[arg-type]
@@ -409,7 +418,9 @@ class Trials:
                 path.chmod(0o555 if path.is_dir() else 0o444)
             if kind == "unreadable input":
                 (place / _filled(way.inputs[0], {"SENT": self.name})).chmod(0)
-            code, _ = child(self.act(way, place), self.said, user=NOBODY)
+            # Once before with all rights: what is loaded late may lie where the other user cannot read.
+            warm = self.copy("warm")
+            code, _ = child(self.act(way, place), self.said, user=NOBODY, warm=self.act(way, warm))
             said = self.said.read_text(errors="replace")
             for path in [place, *place.rglob("*")]:
                 path.chmod(0o755 if path.is_dir() else 0o644)
