@@ -21,6 +21,8 @@ _SCRIPTS = (
     ("hi", re.compile("[\u0900-\u097f]")),
     ("ru", re.compile("[\u0400-\u04ff]")),
 )
+_WEIGHT = {"zh": 3, "ja": 3}
+"""A character of these scripts says about as much as three letters."""
 _LATIN = ("en", "es", "fr", "de", "pt")
 _SAID = (
     r"(?:said|says|replied|asked|answered|whispered|shouted|cried|muttered|thought|wrote|told|added|explained|snapped)"
@@ -98,7 +100,8 @@ def language_of(window: str, words: frozenset[str]) -> str:
     """The language of a normalised text, from its script or, in Latin script, its function words."""
     if not window.isascii():
         for language, script in _SCRIPTS:
-            if len(script.findall(window, 0, 200)) >= 4 or script.match(window):
+            found = len(script.findall(window, 0, 200))
+            if (found >= 4 or script.match(window)) and _WEIGHT.get(language, 1) * found >= _latin(window):
                 return language
     english = len(words & rules_for("en").words)
     if english >= 5:
@@ -109,6 +112,11 @@ def language_of(window: str, words: frozenset[str]) -> str:
         if shared > most:
             best, most = language, shared
     return best
+
+
+def _latin(window: str) -> int:
+    """Latin letters where a language is looked for: a few words of another script do not change a text's language."""
+    return sum(char.isascii() and char.isalpha() for char in window[:200])
 
 
 def _sentences(window: str, most: int = 0) -> list[str]:
