@@ -127,7 +127,7 @@ def list_() -> None:
     held = AccessDesk().recipients()
     for role, people in (("maintainer", held.maintainers), ("reader", held.readers)):
         for person in people:
-            say(f"{role}\t{person.name}\t{person.key}")
+            say_data(f"{role}\t{person.name}\t{person.key}")
     say("next: demur access verify checks the ledger of grants")
 
 

@@ -19,7 +19,8 @@ class DemurError(Exception):
         self.fix = fix
 
     def __str__(self) -> str:
-        return f"{self.message}\n  Mend: {self.fix}" if self.fix else self.message
+        message, fix = _short(self.message, 17_000), _short(self.fix, 2_000)
+        return f"{message}\n  Mend: {fix}" if fix else message
 
 
 def raise_all(where: str, problems: Iterable[str], fix: str = "", limit: int = 20) -> None:
