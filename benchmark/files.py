@@ -89,7 +89,7 @@ def read_json(path: Path) -> Any:
         ) from fault
     except (ValueError, RecursionError) as fault:
         # A number of thousands of digits, or brackets nested by the ten thousand.
-        raise DemurError(f"{path}: JSON that no program would write: {fault}", "repair or remake the file") from fault
+        raise DemurError(f"{path}: not readable as JSON: {fault}", "repair or remake the file") from fault
 
 
 def write_parquet(path: Path, table: pa.Table, metadata: Mapping[str, str] | None = None) -> None:

@@ -1,0 +1,22 @@
+"""A seeded part of the faults over the command line; ``tests/faulty.py`` alone makes all of them."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+QUICK = "run,score,label,consistency,import,access seal,access grant,access open,check,check submission,validate-scorer"
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.geteuid() != 0, reason="another user's rights can be tried as root alone")
+def test_faults_lose_nothing_and_are_told_clearly(tmp_path: Path) -> None:
+    command = [sys.executable, "-W", "ignore", "-m", "demur.tests.faulty", str(tmp_path / "f"), "--every", "12"]
+    done = subprocess.run([*command, "--only", QUICK], capture_output=True, text=True, check=False, timeout=1500)
+    assert done.returncode == 0, done.stderr[-2000:]
+    found = [json.loads(line) for line in done.stdout.splitlines()]
+    assert sum(row["trials"] for row in found) >= 20
+    assert [(row["kind"], row["losses"], row["unclear"]) for row in found if row["losses"] or row["unclear"]] == []
