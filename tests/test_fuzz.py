@@ -148,7 +148,9 @@ def _consistency(path: Path) -> object:
 
 
 def _labelled(path: Path) -> object:
-    return read_labelled(path, LabelledColumns("response", "label", "prompt_id", "model", "sample", ("human", "label")))
+    return read_labelled(
+        path, LabelledColumns("response", "label", "prompt_id", ("model",), "sample", ("human", "label"))
+    )
 
 
 def _spool(path: Path) -> object:
