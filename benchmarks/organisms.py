@@ -182,7 +182,8 @@ def table(rows: Sequence[Row]) -> str:
             lines.append("| " + " | ".join(cells) + " |")
         for label, said in _sayings(mine):
             seeds = [str(row["seed"]) for row in mine if said in _said(row).get(label, ())]
-            lines.append(f"| {name} | {label}: {said} | {len(seeds)} of {len(mine)} | | | |")
+            asked = [row for row in mine if _ASKED[label] & row.keys()]
+            lines.append(f"| {name} | {label}: {said} | {len(seeds)} of {len(asked)} | | | |")
     return "\n".join(line.replace("|  |", "| |") for line in lines)
 
 
@@ -192,6 +193,9 @@ def _renamed(row: Row) -> Row:
         return row
     keys = {"planted": "decoy", "planted_complied": "", "found": "named_decoy"}
     return {keys.get(key, key): value for key, value in row.items() if keys.get(key, key)}
+
+
+_ASKED = {"says": {"says"}, "no share": {"share", "no_share"}, "S4 chose": {"edits"}}
 
 
 def _said(row: Row) -> dict[str, list[str]]:

@@ -49,8 +49,8 @@ def test_the_table_names_the_worst_seed_and_those_that_miss_a_claim(script: Modu
     assert "| planted-expert | could not be made | 4 | | | 3 |" in lines
     assert "| planted-expert | single-expert share | 2 | 0.80 (1) | 0.90 | 1 |" in lines
     assert "| planted-expert | next expert over the largest | 2 | 0.04 (1) | 0.02 | |" in lines
-    assert "| planted-expert | no share: S1 not published | 1 of 4 | | | |" in lines
-    assert "| planted-expert | S4 chose: silence | 1 of 4 | | | |" in lines
+    assert "| planted-expert | no share: S1 not published | 1 of 3 | | | |" in lines
+    assert "| planted-expert | S4 chose: silence | 1 of 1 | | | |" in lines
 
 
 def test_silencing_a_decoy_must_do_nothing(script: ModuleType) -> None:
