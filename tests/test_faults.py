@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-QUICK = "run,score,label,consistency,import,access seal,access grant,access open,check,check submission,validate-scorer"
+QUICK = "run,score,consistency,import,access seal,access grant,access open,check,check submission,validate-scorer"
 
 
 @pytest.mark.slow
