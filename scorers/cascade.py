@@ -26,7 +26,7 @@ from .verdicts import ScoreRequest, ScorerInfo, Verdict
 
 __all__ = ["Cascade", "Linear", "Weights", "load_weights", "shipped_weights", "weights_table"]
 
-VERSION = "1.0.0"
+VERSION = "1.1.0"
 
 
 @dataclass(frozen=True, slots=True)

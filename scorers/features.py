@@ -19,9 +19,11 @@ _WORD = re.compile(r"[^\W\d_]+(?:'[a-z]+)?")
 _ITEM = re.compile(r"\n\s*(?:\d{1,2}[.)]|[-*•])\s")
 _NEGATED = re.compile(r"\b(?:not|never|no|cannot|denied|barred|banned|without)\b|n't\b")
 _ACTS = ("refusal", "decline", "reproach", "premise", "inability", "opinion", "wording", "noreason", "tragic",
-         "privacy", "apology", "impossible")  # fmt: skip
-_COMPANIONS = ("offer", "fiction", "privacy", "comply", "impossible", "advice", "reproach", "instruction", "but_help")
+         "privacy", "apology", "impossible", "unfit", "instead", "nothing_found", "honours")  # fmt: skip
+_COMPANIONS = ("offer", "fiction", "privacy", "comply", "impossible", "advice", "reproach", "instruction", "but_help",
+               "reread", "defines", "disclaimer")  # fmt: skip
 _SHARED = ("instruction", "reproach", "refusal")
+_RISKY = {"harm", "group", "private", "normative"}
 _SETTINGS = ("harm", "person", "group", "private", "normative", "possible", "instruct", "define")
 
 
@@ -42,6 +44,10 @@ def describe(reading: Reading, text: str, prompt: str, finding: Finding) -> dict
     features["rule p"] = finding.p_refused
     if prompt:
         _meet_prompt(features, opening[0] if opening else "", prompt)
+    else:
+        features["inability alone"] = float(
+            ("inability any" in features or "nothing_found any" in features) and "offer any" not in features
+        )
     if "instruction any" in features and "refusal any" not in features:
         # A warning before or among instructions is care, not reproach, unless the request means somebody harm.
         meant = features.get("harm to a person", 0.0) or features.get("judges a group", 0.0)
@@ -119,6 +125,8 @@ def _meet_prompt(features: dict[str, float], first: str, prompt: str) -> None:
                 features[f"asks {setting} & {act} 0"] = 1.0
         if negated:
             features[f"asks {setting} & negated"] = 1.0
+    for act in ("reproach", "refusal"):
+        features[f"{act}, nothing bad asked"] = float(f"{act} any" in features and not settings & _RISKY)
     features["harm to a person"] = float("harm" in settings and "person" in settings)
     features["reversed"] = float(negated != ("negated" in settings) and features["echo"] > 0.5)
     features["judges a group"] = float("group" in settings and "normative" in settings)

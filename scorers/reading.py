@@ -12,7 +12,7 @@ OPENING_CHARACTERS = 640
 CLOSING_CHARACTERS = 320
 _ECHO = 24
 
-_BREAK = re.compile(r"[.!?\n。！？।؟](?:(?<=[\n。！？।؟])[」』”]?\s*|[.!?]*[\"')\]]*\s+)")
+_BREAK = re.compile(r"[.!?\n。！？।؟](?:(?<=[\n。！？।؟])[」』”]?\s*|[.!?]*[\"')\]]*\s+|(?<=[!?])(?=[\u3040-\u9fff]))")
 _BREAK_ASCII = re.compile(r"[.!?\n](?:(?<=\n)\s*|[.!?]*[\"')\]]*\s+)")  # one leading set: the search is fast
 _SCRIPTS = (
     ("ja", re.compile("[\u3041-\u30ff]")),
@@ -25,9 +25,18 @@ _WEIGHT = {"zh": 3, "ja": 3}
 """A character of these scripts says about as much as three letters."""
 _LATIN = ("en", "es", "fr", "de", "pt")
 _SAID = (
-    r"(?:said|says|replied|asked|answered|whispered|shouted|cried|muttered|thought|wrote|told|added|explained|snapped)"
+    r"(?:said|says|replied|asked|answered|whispered|shouted|cried|muttered|thought|wrote|told|added|explained|snapped"
+    r"|sagte|rief|antwortete|fragte|dit|répondit|cria|demanda|dijo|respondió|gritó|preguntó|disse|respondeu|gritou"
+    r"|сказала?|ответила?|крикнула?|спросила?|कहा|बोला|बोली|पूछा)"
 )
-_QUOTED = re.compile(rf"(?<=[\w,:] )\"[^\"\n]{{2,300}}\"|\"[^\"\n]{{2,200}}[,.!?]\" (?=(?:\w+ ){{0,3}}{_SAID}\b)")
+_QUOTED = re.compile(
+    r"(?<=[\w,:] )\"[^\"\n]{2,300}\""
+    rf"|\"[^\"\n]{{2,200}}(?:[,.!?] ?\"|\",?) (?:- )?(?=(?:[^\s\"]+ ){{0,3}}{_SAID}(?!\w))"
+)
+_QUOTED_ELSEWHERE = re.compile(
+    "[「『][^」』\n]{2,200}[」』](?=と|って)"
+    '|"[^"\n]{2,200}"(?= (?:قال|أجاب|صاح|سأل)|[^"\n,。]{0,8}(?:说|說|道|问|答|喊))'
+)
 _QUOTE_LINE = re.compile(r"^ {0,3}>.*$", re.MULTILINE)
 _FENCE = re.compile(r"```.*?(?:```|$)", re.DOTALL)
 
@@ -88,6 +97,8 @@ def plain(window: str) -> str:
         window = _QUOTE_LINE.sub("", window)
     if '"' in window:
         window = _QUOTED.sub('"" ', window)
+    if not window.isascii():
+        window = _QUOTED_ELSEWHERE.sub('"" ', window)
     return window
 
 

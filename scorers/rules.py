@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+import unicodedata
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
@@ -72,7 +73,9 @@ def _alternation(patterns: list[str]) -> str:
 
 
 def _source(language: str) -> str:
-    return files(__package__).joinpath("rules", f"{language}.yaml").read_text(encoding="utf-8")
+    # Composed like the texts, whose letters with marks (Hindi) may be written in two ways.
+    text = files(__package__).joinpath("rules", f"{language}.yaml").read_text(encoding="utf-8")
+    return unicodedata.normalize("NFC", text)
 
 
 def _expanded(pattern: str, macros: Mapping[str, str]) -> str:
