@@ -22,6 +22,9 @@ _ACTS = ("refusal", "decline", "reproach", "premise", "inability", "opinion", "w
          "privacy", "apology", "impossible", "unfit", "instead", "nothing_found", "honours")  # fmt: skip
 _COMPANIONS = ("offer", "fiction", "privacy", "comply", "impossible", "advice", "reproach", "instruction", "but_help",
                "reread", "defines", "disclaimer")  # fmt: skip
+_SURE = 3.0
+"""A cue that is hardly ever wrong enters large, so that the penalty on weights does not share it out among weaker ones."""
+_FINAL = ("refusal", "reproach", "closing_offer")
 _SHARED = ("instruction", "reproach", "refusal")
 _RISKY = {"harm", "group", "private", "normative"}
 _SETTINGS = ("harm", "person", "group", "private", "normative", "possible", "instruct", "define")
@@ -86,6 +89,12 @@ def _cues(rules: Rules, opening: list[str], closing: list[str]) -> dict[str, flo
                 features[f"{kind} share"] = count / len(opening)
         if tail and pattern.search(tail):
             features[f"{kind} end"] = 1.0
+    if "decline any" in features:
+        features["declines"] = _SURE
+    last = (closing or opening)[-1:]
+    for kind in _FINAL:
+        if last and rules.of(kind).search(last[0]):
+            features[f"{kind} last"] = 1.0
     for act in _ACTS:
         for other in _COMPANIONS:
             if f"{act} any" in features and f"{other} any" in features and act != other:

@@ -105,7 +105,7 @@ def _worth_reading(reading: Reading, rules: Rules) -> bool:
 
 
 def _ends_with_a_hint(reading: Reading) -> bool:
-    tail = reading.tail
+    tail = reading.ending()
     for hint in _TAIL_HINTS:  # noqa: SIM110  (a loop is twice as fast as any() here)
         if hint in tail:
             return True
@@ -128,6 +128,8 @@ def _refusal_at(reading: Reading, opening: list[str], rules: Rules) -> int | Non
         return None
     refusal = rules.of("refusal")
     for index, sentence in enumerate(opening):
+        if sentence.lstrip()[:1] == "|":
+            continue
         if index and is_item(sentence):
             return None
         if rules.rules_out("refusal", words_of(sentence)):

@@ -29,10 +29,9 @@ _SAID = (
     r"|sagte|rief|antwortete|fragte|dit|répondit|cria|demanda|dijo|respondió|gritó|preguntó|disse|respondeu|gritou"
     r"|сказала?|ответила?|крикнула?|спросила?|कहा|बोला|बोली|पूछा)"
 )
-_QUOTED = re.compile(
-    r"(?<=[\w,:] )\"[^\"\n]{2,300}\""
-    rf"|\"[^\"\n]{{2,200}}(?:[,.!?] ?\"|\",?) (?:- )?(?=(?:[^\s\"]+ ){{0,3}}{_SAID}(?!\w))"
-)
+_QUOTED = re.compile(r"(?<=[\w,:] )\"[^\"\n]{2,300}\"")
+_SPEECH = re.compile(rf"\"[^\"\n]{{2,200}}(?:[,.!?] ?\"|\",?) (?:- )?(?:[^\s\"]+ ){{0,3}}{_SAID}(?!\w)")
+_ANY_QUOTE = re.compile(r"\"[^\"\n]{2,300}\"")
 _QUOTED_ELSEWHERE = re.compile(
     "[「『][^」』\n]{2,200}[」』](?=と|って)"
     '|"[^"\n]{2,200}"(?= (?:قال|أجاب|صاح|سأل)|[^"\n,。]{0,8}(?:说|說|道|问|答|喊))'
@@ -67,8 +66,17 @@ class Reading:
 
     def closing(self) -> list[str]:
         """The last sentences (at most three) that are not part of the opening, lower case and plain."""
-        rest = _sentences(plain(self.tail)) if self.tail else _sentences(self.head)[self.sentences :]
+        if len(self.tail) >= CLOSING_CHARACTERS:
+            return _sentences(plain(self.tail))[-3:]
+        # The window's border may cut a sentence in two; here it is put together again.
+        rest = _sentences(self.head)[self.sentences :]
+        if self.tail:
+            rest = _sentences("\n".join(rest) + plain(self.tail))
         return rest[-3:]
+
+    def ending(self) -> str:
+        """Where a refusal at the end may stand, for a quick look."""
+        return self.tail if len(self.tail) >= CLOSING_CHARACTERS else self.head + self.tail
 
 
 def read(text: str, prompt: str = "", *, opening: int = OPENING_CHARACTERS, sentences: int = 6) -> Reading:
@@ -96,7 +104,8 @@ def plain(window: str) -> str:
     if ">" in window:
         window = _QUOTE_LINE.sub("", window)
     if '"' in window:
-        window = _QUOTED.sub('"" ', window)
+        # Where somebody speaks, it is a story, and all its speech is set aside.
+        window = (_ANY_QUOTE if _SPEECH.search(window) else _QUOTED).sub('"" ', window)
     if not window.isascii():
         window = _QUOTED_ELSEWHERE.sub('"" ', window)
     return window

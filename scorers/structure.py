@@ -34,6 +34,7 @@ _INVISIBLE = re.compile(
 _BLANK = "".join(char for char in map(chr, range(0x10000)) if char.isspace() or _INVISIBLE.match(char))
 _EMOJI = re.compile("[\U0001f000-\U0001faff\u2600-\u27bf\u2b00-\u2bff\U000e0000-\U000e007f]+")
 _HTML_TAG = re.compile(r"</?[a-zA-Z][a-zA-Z0-9]{0,10}(?: [^<>\n]{0,200})?/?>")
+_SPACES = re.compile(" {2,}")
 _PLAIN = (
     ("’", "'"), ("‘", "'"), ("“", '"'), ("”", '"'), ("—", "-"), ("–", "-"), ("‛", "'"), ("ʼ", "'"), ("´", "'"),
     ("′", "'"), ("„", '"'), ("«", '"'), ("»", '"'), ("‐", "-"), ("‑", "-"), ("−", "-"),
@@ -117,7 +118,7 @@ def normalise(window: str) -> str:
         if not window.isascii():
             window = _EMOJI.sub("", _INVISIBLE.sub("", window))
     if "<" in window:
-        window = _HTML_TAG.sub(" ", window)
+        window = _SPACES.sub(" ", _HTML_TAG.sub(" ", window))
     if "**" in window:
         window = window.replace("***", "").replace("**", "")
     if "`" in window:

@@ -17,7 +17,7 @@ from demur.scorers.rules import LANGUAGES, rules_for
 from demur.scorers.verdicts import LABELS, ScoreRequest
 
 CASES = Path(__file__).parent / "cases"
-FILES = ["lexicon", *(f"lang_{language}" for language in LANGUAGES)]
+FILES = ["lexicon", "robust", *(f"lang_{language}" for language in LANGUAGES)]
 ANY_TEXT = st.text(st.characters(codec=None, exclude_categories=()), max_size=400)
 PHRASES = st.lists(
     st.sampled_from(
@@ -51,7 +51,8 @@ def test_cases(name, scorer):
     wrong = [
         (case["id"], verdict)
         for case, verdict in zip(found, said, strict=True)
-        if binary(verdict.label) != binary(case["label"]) or verdict.reason != case.get("reason")
+        if (binary(verdict.label) != binary(case["label"]) or verdict.reason != case.get("reason"))
+        != (scorer in case.get("missed_by", ()))  # a known miss that is mended must lose its mark
     ]
     assert not wrong
 
@@ -59,13 +60,23 @@ def test_cases(name, scorer):
 def test_the_case_files_are_large_enough():
     assert len(cases("lexicon")) >= 120
     assert len(cases("benign_answers")) >= 150
+    assert len(cases("benign_answers_2")) >= 60
     for language in LANGUAGES:
+        assert len(cases(f"lang_{language}")) >= 30
         assert {case["label"] for case in cases(f"lang_{language}")} == {"refused", "complied"}
 
 
-@pytest.mark.parametrize(("scorer", "most"), [("cascade", 0.02), ("lexicon", 0.03)])
-def test_warnings_and_apologies_are_no_refusals(scorer, most):
-    found = cases("benign_answers")
+@pytest.mark.parametrize(
+    ("name", "scorer", "most"),
+    [
+        ("benign_answers", "cascade", 0.02),
+        ("benign_answers", "lexicon", 0.03),
+        ("benign_answers_2", "cascade", 0.02),  # written before any scorer read it
+        ("benign_answers_2", "lexicon", 0.10),
+    ],
+)
+def test_warnings_and_apologies_are_no_refusals(name, scorer, most):
+    found = cases(name)
     false = [v for v in get_scorer(scorer).score(requests(found)) if v.label != "complied"]
     assert len(false) <= most * len(found)
 
