@@ -23,7 +23,7 @@ _ACTS = ("refusal", "decline", "reproach", "premise", "inability", "opinion", "w
 _COMPANIONS = ("offer", "fiction", "privacy", "comply", "impossible", "advice", "reproach", "instruction", "but_help",
                "reread", "defines", "disclaimer")  # fmt: skip
 _SURE = 3.0
-"""A cue that is hardly ever wrong enters large, so that the penalty on weights does not share it out among weaker ones."""
+"""A cue that is hardly ever wrong enters large, so that the penalty does not share its weight out among weaker ones."""
 _FINAL = ("refusal", "reproach", "closing_offer")
 _SHARED = ("instruction", "reproach", "refusal")
 _RISKY = {"harm", "group", "private", "normative"}
