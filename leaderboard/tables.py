@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import pandas as pd
 
-from ..benchmark.errors import raise_all
+from ..benchmark.errors import DemurError, raise_all
 from ..scorers.verdicts import LABELS
 
 __all__ = ["Columns", "LabelTable", "label_table"]
@@ -79,7 +79,7 @@ def label_table(table: pd.DataFrame, columns: Columns, mapping: Mapping[str, str
     )
     notes = []
     if columns.sample is not None:
-        keys = pd.MultiIndex.from_arrays([rows["model"], rows["prompt"], table[columns.sample].astype(str)])
+        keys = pd.MultiIndex.from_arrays([rows["model"], rows["prompt"], _words(table[columns.sample])])
         doubled = keys.duplicated()
         if doubled.any():
             notes.append(f"{int(doubled.sum())} rows repeat a (model, prompt, sample) and were left out")
@@ -89,7 +89,10 @@ def label_table(table: pd.DataFrame, columns: Columns, mapping: Mapping[str, str
 
 def _words(column: pd.Series) -> pd.Series:
     """A column as text; what is missing is empty."""
-    return column.astype(object).where(column.notna(), "").astype(str)
+    try:
+        return column.astype(object).where(column.notna(), "").astype(str)
+    except UnicodeDecodeError as fault:
+        raise DemurError(f"column {column.name!r}: holds bytes that are no text", "write it as UTF-8 text") from fault
 
 
 def _missing(rows: pd.DataFrame) -> list[str]:
