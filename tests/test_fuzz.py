@@ -288,12 +288,16 @@ def _fuzz(home: Home, name: str, examples: int) -> None:
     path.write_bytes(whole)
     if name not in UNFIT:
         read(path)
-    # Every hostile beginning once, whatever the generator draws.
-    for tail in TAILS:
-        for content in (tail, whole + tail, tail + whole):
-            path.write_bytes(content)
-            _tried(read, path)
-    attack()
+    try:
+        # Every hostile beginning once, whatever the generator draws.
+        for tail in TAILS:
+            for content in (tail, whole + tail, tail + whole):
+                path.write_bytes(content)
+                _tried(read, path)
+        attack()
+    finally:
+        # Other readers need this file too.
+        path.write_bytes(whole)
 
 
 @pytest.mark.parametrize("name", [*READERS, *FOLDERS])
