@@ -10,7 +10,7 @@ PYTEST := $(QUIET) $(BIN)/pytest -n 2
 # Inspect AI, lm-evaluation-harness, Ray and notebooks: over $(VENV), with the few older packages that they want.
 ECO := .venv-ecosystem
 
-.PHONY: quickstart test lint types fast slow ecosystem wheel clean
+.PHONY: quickstart test lint types fast slow ecosystem wheel docs clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/demur quickstart --out quickstart
@@ -57,6 +57,10 @@ $(ECO)/.ready: $(VENV)/.dev constraints-ecosystem.txt
 	$(ECO)/bin/pip install --quiet --disable-pip-version-check -c constraints-ecosystem.txt \
 	  inspect-ai lm-eval "ray[data]" nbclient ipykernel
 	touch $@
+
+# The reference of the commands, from their own help; a test compares it.
+docs: $(VENV)/.dev
+	$(BIN)/python -m typer demur.cli utils docs --name demur --title Commands --output docs/commands.md
 
 clean:
 	rm -rf $(VENV) $(ECO) build dist *.egg-info quickstart

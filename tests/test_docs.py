@@ -2,6 +2,8 @@
 
 import re
 import shlex
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -59,6 +61,13 @@ def test_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_exist(path: Path) -> None:
     assert [fault(words) for words in commands(path.read_text(encoding="utf-8")) if fault(words)] == []
+
+
+def test_the_command_reference_is_that_of_the_commands(tmp_path: Path) -> None:
+    made = tmp_path / "commands.md"
+    command = ["typer", "demur.cli", "utils", "docs", "--name", "demur", "--title", "Commands", "--output", str(made)]
+    subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, timeout=120)
+    assert (ROOT / "docs" / "commands.md").read_text() == made.read_text(), "run `make docs`"
 
 
 def test_the_readers_see_commands_and_faults() -> None:
