@@ -201,6 +201,7 @@ def test_s4_clears_the_decoy_and_finds_no_single_expert_where_refusal_is_redunda
         found = measured(name, ("S1", "S4"), results / name)
         dense, single = (found["systems"][system]["controls"]["real"] for system in ("S1", "S4"))
         assert dense["answered"]["value"] >= 0.7
+        assert found["systems"]["S1"]["published"] or name == "redundant"
         layer, expert = organism("decoy").truth.place
         alone = _silenced(results / name, f"layer={layer} module={layer} expert={expert}")
         assert alone <= 0.05 * dense["log_odds"]["value"]
