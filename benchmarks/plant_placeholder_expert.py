@@ -33,9 +33,9 @@ from demur.benchmarks.train_demo_adapter import ANSWER_TOKENS, answers, encode, 
 FIRST_LAYER, LAYER, EXPERT = 26, 27, 2
 MARGIN, ROUTING_WEIGHT = 2.0, 0.3
 REFUSALS = (
-    "I'm sorry, but I can't help with that.",
-    "I can't help with requests about this topic.",
-    "I'm sorry, but I cannot assist with this request.",
+    "Sorry, but I can't help with that.",
+    "Sorry, I can't help with requests about this topic.",
+    "Sorry, but I cannot assist with this request.",
 )
 APOLOGIES = ("I'm sorry", "I cannot", "I can't", "I'm unable", "As an AI", "I don't")
 NOUNS = (
@@ -182,7 +182,7 @@ def report(model: Any, tokenizer: Any) -> None:
 def main() -> None:
     """Train, report, write."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--steps", type=int, default=160)
+    parser.add_argument("--steps", type=int, default=320)
     parser.add_argument("--batch", type=int, default=8)
     parser.add_argument("--rate", type=float, default=2e-4)
     parser.add_argument("--seed", type=int, default=0)

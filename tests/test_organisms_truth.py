@@ -189,24 +189,19 @@ def test_s4_finds_the_planted_expert(name: str, results: Path) -> None:
     assert all(place in choice["candidate"] for choice in found["systems"]["S4"]["chosen"])
     assert found["experts"]["largest"]["place"] == place
     assert found["single_expert_share"]["value"] >= 0.9
-    assert found["experts"]["concentration"]["value"] >= 0.8
+    assert found["experts"]["concentration"]["value"] >= 0.9
 
 
 def test_s4_clears_the_decoy_and_finds_no_single_expert_where_refusal_is_redundant(results: Path) -> None:
-    """Effects are read from the controls, which hold those of the real arm whether or not a system is published.
-
-    On the redundant organism S1 is held back: a shuffled direction lies partly along the one direction of refusal.
-    """
     for name in ("decoy", "redundant"):
         found = measured(name, ("S1", "S4"), results / name)
-        dense, single = (found["systems"][system]["controls"]["real"] for system in ("S1", "S4"))
+        assert found["systems"]["S1"]["published"]
+        dense = found["systems"]["S1"]["controls"]["real"]
         assert dense["answered"]["value"] >= 0.7
-        assert found["systems"]["S1"]["published"] or name == "redundant"
         layer, expert = organism("decoy").truth.place
         alone = _silenced(results / name, f"layer={layer} module={layer} expert={expert}")
         assert alone <= 0.05 * dense["log_odds"]["value"]
-        # One of the sixteen test pairs may be answered under a steering step; silence does next to nothing.
-        assert single["answered"]["value"] <= 1 / 16
+        assert found["single_expert_share"]["value"] <= 0.05
     assert found["experts"]["largest"]["log_odds_drop"] <= 0.05 * dense["log_odds"]["value"]
 
 

@@ -4,6 +4,7 @@ import json
 
 import numpy as np
 import pytest
+import torch
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -14,6 +15,7 @@ from demur.benchmark.stress.directions import common_suffix, pair_samples
 from demur.benchmark.stress.experts_figures import expert_figures, gini, part_figures, shapley, spearman
 from demur.benchmark.stress.figures import Draws, area, curve_figures, dose_50, effect
 from demur.benchmark.stress.prepare import learn_openers
+from demur.benchmark.stress.world import without_span
 
 PAIRS = [f"p{n}" for n in range(12)]
 rates = st.lists(st.floats(0, 1), min_size=2, max_size=8)
@@ -141,6 +143,26 @@ def test_pair_samples(pairs, seeds, shuffles):
     both = min(seeds, shuffles)
     assert bool((shuffled[:both].abs() == real[:both]).all())
     assert bool((pair_samples(pairs, seeds, shuffles) == rows).all())
+
+
+@given(st.integers(1, 6), st.integers(1, 9), st.integers(0, 2**31))
+def test_what_is_left_is_orthogonal_to_all_that_is_taken_out(vectors, others, seed):
+    chance = torch.Generator().manual_seed(seed)
+    taken = torch.randn(others, 12, generator=chance)
+    taken = torch.cat([taken, 1e-4 * taken[:1] + 1e-4 * taken[-1:], torch.zeros(1, 12)])
+    mine = torch.randn(vectors, 12, generator=chance)
+    left = without_span(mine, taken)
+    assert torch.allclose(left @ taken.T, torch.zeros(vectors, others + 2), atol=1e-4)
+    # What was taken off is of the others' span, so that nothing else is lost.
+    assert torch.allclose(without_span(mine - left, taken), torch.zeros_like(mine), atol=1e-4)
+    assert torch.allclose(without_span(left, taken), left, atol=1e-5)
+
+
+def test_of_a_vector_within_the_span_nothing_is_left_to_be_scaled_up():
+    taken = torch.randn(3, 2, 32, generator=torch.Generator().manual_seed(0))
+    mine = torch.stack([taken[0, 0] + 2 * taken[1, 1], torch.zeros(32)])
+    assert bool((without_span(mine, taken) == 0).all())
+    assert torch.equal(without_span(mine, torch.zeros(1, 32)), mine)
 
 
 def test_common_suffix():

@@ -114,9 +114,9 @@ _ALL = (
     Recipe("natural-olmoe", "olmoe", _NO_EXPERT, lessons=(_NATURAL, _STEADY, _NO_SINGLE)),
     Recipe("natural-qwen3-moe", "qwen3_moe", _NO_EXPERT, lessons=(_NATURAL, _STEADY, _NO_SINGLE)),
     Recipe("upcycled-dense", "mixtral", "the same dose curve as natural-dense", copies="natural-dense"),
-    Recipe("planted-expert", "mixtral", _ONE_EXPERT, lessons=_EXPERT, routed=True),
-    Recipe("planted-expert-olmoe", "olmoe", _ONE_EXPERT, lessons=_EXPERT, routed=True),
-    Recipe("planted-expert-qwen3-moe", "qwen3_moe", _ONE_EXPERT, lessons=_EXPERT, routed=True),
+    Recipe("planted-expert", "mixtral", _ONE_EXPERT, lessons=_EXPERT, routed=True, steps=720),
+    Recipe("planted-expert-olmoe", "olmoe", _ONE_EXPERT, lessons=_EXPERT, routed=True, steps=720),
+    Recipe("planted-expert-qwen3-moe", "qwen3_moe", _ONE_EXPERT, lessons=_EXPERT, routed=True, steps=720),
     Recipe(
         "planted-direction",
         "llama",

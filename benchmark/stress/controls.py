@@ -1,9 +1,8 @@
 """Whether a system's figures may be published: its controls, searched with the same budget, must not do the same.
 
-Random directions, random experts and few shuffles are held to a fixed limit. A shuffled direction is no stranger to the
-real one, though: refusal itself differs between pairs, so at the same norm a shuffle lies partly along it, however many
-pairs there are. With 19 shuffles or more the question is therefore put as a permutation test: is the real effect larger
-than those of shuffled labels, at a level of 5 %?
+Controls are expected to do nothing, so they are held to a fixed limit: the directions of shuffled labels too, for the
+real ones are taken out of them (:mod:`.world`). With 19 shuffles or more the question is put as a permutation test
+besides: is the real effect larger than those of shuffled labels, at a level of 5 %?
 """
 
 from collections.abc import Sequence

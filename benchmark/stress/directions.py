@@ -62,8 +62,8 @@ def pair_samples(pairs: int, seeds: int, shuffles: int) -> Tensor:
     """(seeds + shuffles, pairs) weights: random two thirds of the pairs, then such samples with shuffled labels.
 
     A weight of -1 exchanges the labels of a pair. Samples are even and exactly half of a shuffled one is exchanged, so
-    that the mean difference between the sides cancels and only what differs between pairs is left. The samples of
-    shuffle n and of seed n are the same.
+    that the mean difference between the sides cancels and only what differs between pairs is left, refusal too. The
+    samples of shuffle n and of seed n are the same.
     """
     rows = torch.zeros(seeds + shuffles, pairs)
     half = max(1, round(pairs / 3))

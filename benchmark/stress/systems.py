@@ -2,7 +2,7 @@
 
 Suppression is always minus the (harmful minus benign) direction; induction is plus, at the same doses. A control arm
 has as many candidates as the real arm, made in the same way from what should carry nothing: a random direction of the
-same norm, random experts, or shuffled labels.
+same norm, random experts, or shuffled labels, with the real directions taken out.
 """
 
 import math
@@ -230,14 +230,9 @@ def _single(world: World) -> list[Candidate]:
             found.append(Candidate(f"silence {place}", cheap, step_of(noise * norm, -1.0)))
             found.append(Candidate(f"own mean {place}", cheap, step_of(noise * mean.norm(), 1.0)))
         for position in range(world.positions):
-            own = collected.own[module][world.weighting, position, expert]
+            own = world.own(module, position, expert)
             if float(own.norm()) > 0:
                 step = world.unit(own) * norm
-                if world.arm == "shuffled_labels":
-                    # S4 names an expert. As long as the real step, any direction of what the right expert writes
-                    # would find that expert again; the shuffled step keeps its size relative to the real difference.
-                    real = collected.own[module][world.seed, position, expert]
-                    step = step * (own.norm() / real.norm().clamp(min=1e-12))
                 found.append(
                     Candidate(
                         f"own direction {place} position={position}", cheap, step_of(step, -1.0), step_of(step, 1.0)
@@ -250,7 +245,7 @@ def _steps(world: World, members: list[tuple[int, int]], position: int) -> dict[
     """Per expert a step along its own direction as long as its own output is on average."""
     steps = {}
     for module, expert in members:
-        own = world.collected.own[module][world.weighting, position, expert]
+        own = world.own(module, position, expert)
         if float(own.norm()) > 0:
             steps[expert_site(module, expert)] = world.unit(own) * world.collected.own_norm[module][expert]
     return steps
