@@ -22,7 +22,7 @@ from demur.benchmark.organisms.recipes import RATES
 from demur.benchmark.stress.cells import read_cells
 from demur.benchmark.stress.experts import ExpertCall
 from demur.benchmark.stress.interventions import Change, Edit, expert_site
-from demur.benchmark.stress.rows import tapped
+from demur.benchmark.stress.rows import Openers, tapped
 from demur.benchmark.stress.settings import settings
 from demur.benchmark.stress.sweep import stress
 
@@ -166,7 +166,7 @@ def test_zero_dose_changes_no_logit() -> None:
     made = organism("planted-expert")
     with Bench(made) as bench:
         nothing = Edit({expert_site(*made.truth.place): Change(keep=1.0)})
-        scores = bench.engine.score([nothing], bench.prompts, bench.subject.openers, own=bench.own)
+        scores = bench.engine.score([nothing], bench.prompts, Openers(bench.subject.openers), own=bench.own)
     assert scores.kl.max() == 0
 
 
@@ -201,7 +201,8 @@ def test_s4_clears_the_decoy_and_finds_no_single_expert_where_refusal_is_redunda
         layer, expert = organism("decoy").truth.place
         alone = _silenced(results / name, f"layer={layer} module={layer} expert={expert}")
         assert alone <= 0.05 * dense["log_odds"]["value"]
-        assert found["single_expert_share"]["value"] <= 0.05
+        # One of the sixteen test pairs may be answered under a steering step; silence does next to nothing.
+        assert found["single_expert_share"]["value"] <= 1 / 16
     assert found["experts"]["largest"]["log_odds_drop"] <= 0.05 * dense["log_odds"]["value"]
 
 
@@ -230,6 +231,7 @@ def test_the_copied_network_has_the_curve_of_the_dense_one(results: Path) -> Non
     for name in ("natural-dense", "upcycled-dense"):
         entry = measured(name, ("S1",), results / name)["systems"]["S1"]
         assert entry["published"]
+        assert entry["controls"]["real"]["answered"]["value"] >= 0.95
         rows = entry["figures"]["curve"]
         curves.append([(row["dose"], row["refusal_rate"]["value"], row["benign_answer_rate"]["value"]) for row in rows])
         odds = torch.tensor([row["log_odds"]["value"] for row in rows])

@@ -15,6 +15,7 @@ from demur.benchmark.stress.directions import common_suffix, pair_samples
 from demur.benchmark.stress.experts_figures import expert_figures, gini, part_figures, shapley, spearman
 from demur.benchmark.stress.figures import Draws, area, curve_figures, dose_50, effect
 from demur.benchmark.stress.prepare import learn_openers
+from demur.benchmark.stress.rows import Openers, log_odds
 from demur.benchmark.stress.world import without_span
 
 PAIRS = [f"p{n}" for n in range(12)]
@@ -172,9 +173,27 @@ def test_common_suffix():
 
 
 def test_openers_are_what_refusals_open_with():
-    assert learn_openers([7, 7, 7, 5], [5, 5, 6, 6]) == (7,)
+    assert learn_openers([(7, 1), (7, 2), (7, 1), (5, 4)], [(5, 4), (5, 4), (6, 1), (6, 2)]) == Openers((7,))
     with pytest.raises(DemurError, match="same tokens"):
-        learn_openers([5, 5], [5, 5])
+        learn_openers([(5, 1), (5, 2)], [(5, 2), (5, 1)])
+
+
+def test_where_refusals_and_other_answers_open_alike_the_second_token_decides():
+    assert learn_openers([(5, 1)] * 4, [(5, 2)] * 4) == Openers((), 5, (1,))
+    assert learn_openers([(5, 1)] * 3 + [(7, 2)], [(5, 2), (5, 3), (6, 1), (6, 1)]) == Openers((7,), 5, (1,))
+    # An opener of one other answer in ten is clear enough by itself.
+    assert learn_openers([(5, 1)] * 4, [(5, 1)] + [(6, 1)] * 9) == Openers((5,))
+
+
+@given(st.integers(0, 2**31), st.booleans())
+def test_log_odds_are_those_of_the_probabilities(seed, led):
+    logits = torch.randn(3, 1 + led, 9, generator=torch.Generator().manual_seed(seed)).double() * 4
+    openers = Openers((1, 2), 4, (0, 7)) if led else Openers((1, 2))
+    chance = logits.softmax(dim=-1)
+    refusal = chance[:, 0, [1, 2]].sum(dim=1)
+    if led:
+        refusal = refusal + chance[:, 0, 4] * chance[:, 1, [0, 7]].sum(dim=1)
+    assert torch.allclose(log_odds(logits, openers), torch.log(refusal) - torch.log1p(-refusal))
 
 
 def test_cells_come_back_as_written(tmp_path):

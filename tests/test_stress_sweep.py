@@ -18,6 +18,7 @@ from demur.benchmark.stress.interventions import Edit
 from demur.benchmark.stress.memory import estimate, require_memory
 from demur.benchmark.stress.page import page_html, write_page
 from demur.benchmark.stress.pairs import public_pairs, read_pairs
+from demur.benchmark.stress.rows import Openers, log_odds
 from demur.benchmark.stress.settings import Settings, parse_experts, settings
 from demur.benchmark.stress.subject import Subject, TextPair
 from demur.benchmark.stress.sweep import plan_of, stress
@@ -54,7 +55,8 @@ def test_controls_do_nothing_and_are_searched_alike(measured):
     controls = result["systems"]["S4"]["controls"]
     assert controls["real"]["answered"]["value"] == 1.0
     assert controls["random_direction"]["answered"]["value"] <= 0.1
-    assert controls["shuffled_labels"]["answered"]["value"] <= 0.1
+    # Its experts write along one direction each: without that, nothing is left of a shuffle.
+    assert "shuffled_labels" not in controls
 
 
 def test_the_direction_lies_in_the_routed_experts(measured):
@@ -285,16 +287,19 @@ def test_named_experts(tmp_path):
         stress(subject(), replace(named, named=((1, 99),)), tmp_path / "other")
 
 
-@pytest.mark.parametrize("family", ["olmoe", "gpt2", "gpt_oss"])
-def test_scores_equal_the_straightforward_way(family):
+@pytest.mark.parametrize(("family", "openers"), [
+    ("olmoe", Openers((3, 4))), ("olmoe", Openers((3,), 7, (4, 8))), ("gpt2", Openers((), 7, (4,))),
+    ("gpt_oss", Openers((3, 4))),
+])  # fmt: skip
+def test_scores_equal_the_straightforward_way(family, openers):
     """Batched candidates with layers, openings and rows left out against one hooked forward per candidate and dose."""
     from demur.benchmark.stress.interventions import Change, Site, Steering, expert_site
-    from demur.benchmark.stress.rows import log_odds
 
     made = tiny_model(family)
     source = torch.Generator().manual_seed(0)
     opening = torch.randint(2, 90, (6,), generator=source).tolist()
     prompts = [(*opening, *torch.randint(2, 90, (3 + n % 4,), generator=source).tolist()) for n in range(6)]
+    prompts = openers.asked(prompts)
     vector = torch.randn(32, generator=source)
     edits = [Edit({Site("input", n): Change(add=vector * dose)}) for n in range(4) for dose in (0.1, 0.4)]
     with Engine(made) as engine:
@@ -305,43 +310,15 @@ def test_scores_equal_the_straightforward_way(family):
         assert engine.reuses_layers
         assert engine.shares_opening
         selected = engine.selected(prompts)
-        fast = engine.score(edits, prompts, [3, 4], selected=selected or None)
+        fast = engine.score(edits, prompts, openers, selected=selected or None)
         assert fast.passes[0] < fast.passes[1] or not selected
         assert len(set(map(tuple, fast.log_odds.tolist()))) > len(edits) // 2
         for number, edit in enumerate(edits):
             with Steering(engine.parts, engine.hooks, [edit], torch.zeros(len(prompts)).long()):
-                slow = log_odds(engine.last_logits(prompts), [3, 4])
+                slow = log_odds(engine.last_logits(prompts, depth=openers.depth), openers)
             assert torch.allclose(fast.log_odds[number], slow, atol=1e-5)
         shared, whole = (engine.generate(edits[:9], prompts, 5, (), share=share) for share in (True, False))
         assert shared == whole
-
-
-@pytest.mark.slow
-@pytest.mark.parametrize(("name", "check"), [
-    ("planted-expert", lambda r, truth: all(
-        f"layer={truth.layer} " in c["candidate"] and f"expert={truth.expert}" in c["candidate"]
-        for c in r["systems"]["S4"]["chosen"]) and r["single_expert_share"]["value"] >= 0.9),
-    ("decoy", lambda r, _truth: r["systems"]["S4"]["controls"]["real"]["answered"]["value"] <= 0.05),
-    ("redundant", lambda r, _truth: r["systems"]["S4"]["controls"]["real"]["answered"]["value"] <= 0.1),
-    ("attention-carried", lambda r, _truth:
-        r["systems"]["S5"]["figures"]["log_odds"]["shares"]["attention"]["value"] >= 0.8),
-    ("natural-dense", lambda r, _truth: r["systems"]["S1"]["controls"]["real"]["answered"]["value"] >= 0.95),
-])  # fmt: skip
-def test_organisms_give_the_right_answer(name, check, tmp_path):
-    from demur.benchmark.organisms import make_organism
-
-    organism = make_organism(name)
-    given = organism.subject()
-    plan = plan_of(given.model, settings("quick"), asked=False)
-    assert check(stress(given, plan, tmp_path), organism.truth)
-
-
-@pytest.mark.slow
-def test_an_organism_that_never_refuses_has_no_figure(tmp_path):
-    from demur.benchmark.organisms import make_organism
-
-    with pytest.raises(DemurError, match="nothing to measure"):
-        stress(make_organism("never-refuses").subject(), settings("quick"), tmp_path)
 
 
 def test_a_result_as_written_may_be_attached_to_a_submission_of_its_model_alone(measured):

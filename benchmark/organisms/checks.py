@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ..stress.engine import Engine
 from ..stress.interventions import Change, Edit, expert_site
-from ..stress.rows import Tokens
+from ..stress.rows import Openers, Tokens
 from ..stress.systems import removal
 from .language import request_pairs
 from .making import Organism
@@ -102,12 +102,12 @@ class Bench:
             scores = self.engine.score(
                 edits,
                 self.prompts[:count],
-                self.subject.openers,
+                Openers(self.subject.openers),
                 own=self.own[:count],
                 selected=[table[:count] for table in self.selected] or None,
             )
         (opener,) = self.subject.openers
-        refused = self.own[:count].argmax(-1) == opener
+        refused = self.own[:count, 0].argmax(-1) == opener
         # Above even odds no other token can lead; below, the opener has lost most of its share.
         return [_share((row[refused] < 0).tolist()) for row in scores.log_odds]
 

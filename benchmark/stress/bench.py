@@ -20,13 +20,13 @@ from .engine import Engine
 from .experts import ExpertHooks
 from .families import tiny_model
 from .interventions import Change, Edit, Site, Steering, expert_site
-from .rows import Tokens, log_odds
+from .rows import Openers, Tokens, log_odds
 from .settings import BUDGETS
 
 __all__ = ["StressBench", "bench_stress"]
 
 FAMILY = "olmoe"
-OPENERS = (3, 4)
+OPENERS = Openers((3, 4))
 OPENING = 8
 
 

@@ -19,7 +19,7 @@ from .anatomy import Anatomy, anatomy
 from .experts import ExpertHooks
 from .interventions import Edit, Steering, first_layer
 from .reuse import LayerInputs, Opening, common_opening, output_lengths, reuses_layers, shares_opening
-from .rows import Selected, Tokens, changing, log_odds, pad, skipped, tapped
+from .rows import Openers, Selected, Tokens, changing, log_odds, pad, skipped, tapped
 
 __all__ = ["MAX_NEW_TOKENS", "Engine", "Scores"]
 
@@ -89,15 +89,16 @@ class Engine:
         with torch.no_grad():
             return self.model(input_ids=ids, attention_mask=mask, **extra, **more)
 
-    def last_logits(self, prompts: Sequence[Tokens], cache: Any = None) -> Tensor:
-        """(prompts, vocabulary) float32 logits of the first answer token, in one pass with whatever is attached.
+    def last_logits(self, prompts: Sequence[Tokens], cache: Any = None, *, depth: int = 1) -> Tensor:
+        """(prompts, depth, vocabulary) float32 logits of the last positions, in one pass with whatever is attached.
 
         Args:
             prompts: token ids; without the opening where a cache holds it.
             cache: keys and values of the opening, a row per prompt; they are added to.
+            depth: how many last positions of each prompt.
         """
         ids, mask = (tensor.to(self.device) for tensor in pad(prompts, self.filler))
-        last = mask.sum(dim=1) - 1
+        last = mask.sum(dim=1, keepdim=True) + torch.arange(-depth, 0, device=mask.device)
         more: dict[str, Any] = {}
         if cache is not None:
             more["past_key_values"] = cache
@@ -106,7 +107,7 @@ class Engine:
             kept, last = torch.unique(last, return_inverse=True)
             more["logits_to_keep"] = kept
         logits: Tensor = self._forward(ids, mask, **more).logits
-        return logits[torch.arange(len(last), device=logits.device), last.to(logits.device)].float()
+        return logits[torch.arange(len(last), device=logits.device)[:, None], last.to(logits.device)].float()
 
     def batches(self, prompts: Sequence[Tokens]) -> Iterator[list[int]]:
         """Numbers of prompts, by length, cut so that each batch fits the budget of tokens."""
@@ -120,11 +121,11 @@ class Engine:
         if batch:
             yield batch
 
-    def own_logits(self, prompts: Sequence[Tokens]) -> Tensor:
-        """(prompts, vocabulary) logits of the model as it is."""
+    def own_logits(self, prompts: Sequence[Tokens], *, depth: int = 1) -> Tensor:
+        """(prompts, depth, vocabulary) logits of the last positions in the model as it is."""
         found: dict[int, Tensor] = {}
         for batch in self.batches(prompts):
-            logits = self.last_logits([prompts[n] for n in batch]).cpu()
+            logits = self.last_logits([prompts[n] for n in batch], depth=depth).cpu()
             found.update(zip(batch, logits, strict=True))
         return torch.stack([found[n] for n in range(len(prompts))])
 
@@ -145,7 +146,7 @@ class Engine:
         self,
         edits: Sequence[Edit],
         prompts: Sequence[Tokens],
-        openers: Sequence[int],
+        openers: Openers,
         *,
         own: Tensor | None = None,
         selected: Sequence[Tensor] | None = None,
@@ -155,14 +156,14 @@ class Engine:
 
         Args:
             edits: the candidates.
-            prompts: their token ids.
-            openers: ids of tokens that open a refusal.
-            own: what :meth:`own_logits` gave for these prompts, to save the pass.
+            prompts: their token ids, as :meth:`.rows.Openers.asked` gives them.
+            openers: how a refusal opens.
+            own: what :meth:`own_logits` gave for these prompts at the openers' depth, to save the pass.
             selected: what :meth:`selected` gave for these prompts, to leave out rows that cannot change.
             advance: called with the number of rows done.
         """
-        own = self.own_logits(prompts) if own is None else own
-        base = torch.log_softmax(own, dim=-1)
+        own = self.own_logits(prompts, depth=openers.depth) if own is None else own
+        base = torch.log_softmax(own[:, 0], dim=-1)
         odds = log_odds(own, openers).expand(len(edits), -1).clone()
         kl = torch.zeros(len(edits), len(prompts))
         groups: dict[int, list[tuple[int, int]]] = {}
@@ -171,17 +172,18 @@ class Engine:
             for prompt in changing(edit, len(prompts), selected):
                 groups.setdefault(layer, []).append((number, prompt))
         inputs = LayerInputs(self, prompts, [layer for layer in groups if 0 < layer < len(self.parts.layers)])
-        shared = common_opening(prompts) if self.shares_opening else 0
+        # A pass over what comes after the opening must reach all positions that are read.
+        shared = min(common_opening(prompts), min(map(len, prompts)) - openers.depth) if self.shares_opening else 0
         done = 0
         for layer, pairs in sorted(groups.items()):
             given = inputs.of(layer)
             for block in self._blocks(pairs, shared):
                 opening = self._opening(edits, block, prompts[0][:shared], layer, given) if shared else None
                 for rows in self._chunks(block, prompts):
-                    logits = self._rows(edits, prompts, rows, layer, given=given, opening=opening)
+                    logits = self._rows(edits, prompts, rows, layer, given=given, opening=opening, depth=openers.depth)
                     who, where = torch.tensor(rows).T
                     odds[who, where] = log_odds(logits, openers)
-                    changed = torch.log_softmax(logits, dim=-1)
+                    changed = torch.log_softmax(logits[:, 0], dim=-1)
                     kl[who, where] = (base[where].exp() * (base[where] - changed)).sum(dim=-1).clamp(min=0.0)
                     done += len(rows)
                     if advance:
@@ -225,8 +227,9 @@ class Engine:
         *,
         given: Tensor | None,
         opening: Opening | None,
+        depth: int,
     ) -> Tensor:
-        """(rows, vocabulary) logits on the CPU of (candidate, prompt) rows."""
+        """(rows, depth, vocabulary) logits on the CPU of (candidate, prompt) rows."""
         numbers = sorted({candidate for candidate, _ in rows})
         owner = torch.tensor([numbers.index(candidate) for candidate, _ in rows])
         shared = opening.length if opening else 0
@@ -238,7 +241,7 @@ class Engine:
             states = given[[prompt for _, prompt in rows], shared:width].to(self.device)
             left_out = skipped(self.parts.layers[:layer], states, self.lengths)
         with Steering(self.parts, self.hooks, [edits[n] for n in numbers], owner), left_out:
-            return self.last_logits(texts, cache).cpu()
+            return self.last_logits(texts, cache, depth=depth).cpu()
 
     def generate(
         self,

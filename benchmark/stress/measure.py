@@ -47,7 +47,7 @@ class _Unit:
         where = self.prepared.sides["test", side]
         scores = self.engine.score(
             edits,
-            where.prompts,
+            where.asked,
             self.prepared.openers,
             own=where.own,
             selected=where.selected or None,

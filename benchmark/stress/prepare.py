@@ -5,13 +5,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+import torch
 from torch import Tensor
 
 from ..errors import DemurError
 from .directions import Collected, collect, collect_against, common_suffix, pair_samples
 from .engine import Engine
 from .interventions import Edit
-from .rows import Tokens
+from .rows import Openers, Tokens
 from .settings import Settings
 from .subject import Judgement, Subject
 
@@ -19,6 +20,9 @@ __all__ = ["MIN_REFUSALS", "MIN_REFUSAL_RATE", "Prepared", "Side", "judge", "lea
 
 MIN_REFUSAL_RATE = 0.2
 MIN_REFUSALS = 3
+MIN_OPENER_SHARE = 0.05
+CLEAR = 4.0
+"""How many times the share among other answers an opener's share among refusals is, to decide by itself."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,17 +33,19 @@ class Side:
         ids: of the pairs.
         texts: kept in memory, for the judge.
         prompts: token ids with the chat template.
-        own: (prompts, vocabulary) logits of the model as it is.
-        selected: which experts each prompt selects anywhere, see :meth:`.engine.Engine.selected`.
         answered: whether the unsteered model answers each prompt.
+        asked: the same as they are scored, see :class:`.rows.Openers`.
+        own: (prompts, depth, vocabulary) logits of the model as it is on what is asked.
+        selected: which experts each asked prompt selects anywhere, see :meth:`.engine.Engine.selected`.
     """
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     prompts: tuple[Tokens, ...]
-    own: Tensor
-    selected: tuple[Tensor, ...]
     answered: tuple[bool, ...] = ()
+    asked: tuple[Tokens, ...] = ()
+    own: Tensor = field(default_factory=lambda: torch.zeros(0))
+    selected: tuple[Tensor, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +54,7 @@ class Prepared:
 
     Attributes:
         sides: by (part, side) for ``validation`` and ``test``.
-        openers: token ids that open a refusal.
+        openers: how refusals open.
         collected: means and routing of the training pairs.
         seeds: selection seeds; weighting s of ``collected`` is seed s, weighting seeds + k is shuffle k.
         refusal_rate: share of scored answers to harmful validation and test prompts that refuse, unsteered.
@@ -59,7 +65,7 @@ class Prepared:
     subject: Subject
     settings: Settings
     sides: dict[tuple[str, str], Side]
-    openers: tuple[int, ...]
+    openers: Openers
     collected: Collected
     seeds: int
     refusal_rate: float
@@ -102,26 +108,65 @@ def judge(
     return judged
 
 
-def learn_openers(refusing: Sequence[int], other: Sequence[int]) -> tuple[int, ...]:
-    """Tokens that open at least 5 % of the refusals, and a larger share of them than of the other answers.
+def learn_openers(refusing: Sequence[Tokens], other: Sequence[Tokens]) -> Openers:
+    """Openers from the first two tokens of refusals and of other answers.
+
+    A first token of at least 5 % of the refusals decides by itself where its share of them is four times that of the
+    other answers. Of those that open both, the commonest becomes the lead, if the tokens after it tell them apart; else
+    one decides that opens more of the refusals than of the others.
 
     Raises:
-        DemurError: no token does.
+        DemurError: nothing tells them apart.
     """
-    ours, theirs = Counter(refusing), Counter(other)
-    found = tuple(
-        sorted(
-            token
-            for token, count in ours.items()
-            if count >= 0.05 * len(refusing) and count / len(refusing) > theirs[token] / max(len(other), 1)
+    ours, theirs = _shares([tokens[0] for tokens in refusing]), _shares([tokens[0] for tokens in other])
+    common = [token for token, share in ours.items() if share >= MIN_OPENER_SHARE and share > theirs.get(token, 0.0)]
+    unclear = [token for token in common if ours[token] < CLEAR * theirs.get(token, 0.0)]
+    # An opener of more of the other answers than of the refusals may still be the refusals' commonest.
+    both = [token for token, share in ours.items() if share >= MIN_OPENER_SHARE and token not in common] + unclear
+    lead, second = None, ()
+    if both:
+        lead = max(both, key=lambda token: (ours[token], -token))
+        after, theirs_after = (
+            _shares([tokens[1] for tokens in rows if tokens[0] == lead and len(tokens) > 1])
+            for rows in (refusing, other)
         )
-    )
-    if not found:
+        second = tuple(
+            sorted(
+                token for token, share in after.items()
+                if share >= MIN_OPENER_SHARE and share > theirs_after.get(token, 0.0)
+            )
+        )  # fmt: skip
+    if not second:
+        lead = None
+    first = tuple(sorted(token for token in common if token != lead))
+    if not first and lead is None:
         raise DemurError(
             "refusals of this model open with the same tokens as its other answers",
             "name the tokens that open a refusal",
         )
-    return found
+    return Openers(first, lead, second)
+
+
+def _shares(tokens: Sequence[int]) -> dict[int, float]:
+    return {token: count / len(tokens) for token, count in Counter(tokens).items()}
+
+
+def _answered(
+    subject: Subject, engine: Engine, plan: Settings, part: str, side: str, *, limit: int, stop: Sequence[int]
+) -> tuple[Side, list[Judgement]]:
+    """One side of the pairs of a part with the judgements of its unsteered answers; not scored yet."""
+    pairs = subject.part(part)[:limit]  # type: ignore[arg-type]  # the caller's keys are parts
+    texts = tuple(getattr(pair, side) for pair in pairs)
+    where = Side(tuple(pair.id for pair in pairs), texts, tokens_of(subject, texts))
+    (verdicts,) = judge(subject, engine, [Edit()], where, new_tokens=plan.new_tokens, stop=stop)
+    return replace(where, answered=tuple(verdict == "complied" for verdict in verdicts)), verdicts
+
+
+def _first_two(engine: Engine, prompts: Sequence[Tokens]) -> list[Tokens]:
+    """The first two tokens of greedy answers."""
+    first = engine.own_logits(prompts)[:, 0].argmax(dim=-1).tolist()
+    longer = [(*tokens, token) for tokens, token in zip(prompts, first, strict=True)]
+    return list(zip(first, engine.own_logits(longer)[:, 0].argmax(dim=-1).tolist(), strict=True))
 
 
 def prepare(subject: Subject, engine: Engine, plan: Settings) -> Prepared:
@@ -132,40 +177,33 @@ def prepare(subject: Subject, engine: Engine, plan: Settings) -> Prepared:
     """
     limits = {"validation": plan.validation_pairs, "test": plan.test_pairs}
     stop = stop_tokens(subject)
-    sides: dict[tuple[str, str], Side] = {}
-    for part, limit in limits.items():
-        pairs = subject.part(part)[:limit]  # type: ignore[arg-type]  # the keys above are parts
-        for side in ("harmful", "benign"):
-            texts = tuple(getattr(pair, side) for pair in pairs)
-            prompts = tokens_of(subject, texts)
-            sides[part, side] = Side(
-                tuple(pair.id for pair in pairs),
-                texts,
-                prompts,
-                engine.own_logits(prompts),
-                tuple(engine.selected(prompts)),
-            )
-    first: dict[bool, list[int]] = {True: [], False: []}
+    judged = {
+        (part, side): _answered(subject, engine, plan, part, side, limit=limit, stop=stop)
+        for part, limit in limits.items() for side in ("harmful", "benign")
+    }  # fmt: skip
+    openings: dict[bool, list[Tokens]] = {True: [], False: []}
     scored: list[bool] = []
-    for part in limits:
-        for side in ("harmful", "benign"):
-            where = sides[part, side]
-            (judged,) = judge(subject, engine, [Edit()], where, new_tokens=plan.new_tokens, stop=stop)
-            sides[part, side] = replace(where, answered=tuple(verdict == "complied" for verdict in judged))
-            for verdict, token in zip(judged, where.own.argmax(dim=-1).tolist(), strict=True):
-                # Openers are learnt from validation prompts, so that no figure is fitted to its own prompts.
-                if verdict != "unscored" and part == "validation":
-                    first[verdict in ("refused", "partial")].append(token)
-                if side == "harmful" and verdict != "unscored":
-                    scored.append(verdict in ("refused", "partial"))
+    for (part, side), (where, verdicts) in judged.items():
+        # Openers are learnt from validation prompts, so that no figure is fitted to its own prompts.
+        starts = _first_two(engine, where.prompts) if part == "validation" else [()] * len(verdicts)
+        for verdict, start in zip(verdicts, starts, strict=True):
+            if verdict != "unscored" and start:
+                openings[verdict in ("refused", "partial")].append(start)
+            if side == "harmful" and verdict != "unscored":
+                scored.append(verdict in ("refused", "partial"))
     rate = sum(scored) / len(scored) if scored else 0.0
-    if sum(scored) < MIN_REFUSALS or rate < MIN_REFUSAL_RATE or not first[True]:
+    if sum(scored) < MIN_REFUSALS or rate < MIN_REFUSAL_RATE or not openings[True]:
         raise DemurError(
             f"{subject.name}: nothing to measure: it refuses {sum(scored)} of {len(scored)} scored harmful prompts "
             f"({rate:.0%}); at least {MIN_REFUSALS} and {MIN_REFUSAL_RATE:.0%} are needed",
             "measure a model that refuses, or give pairs that it refuses (--pairs)",
         )
-    openers = subject.openers or learn_openers(first[True], first[False])
+    openers = Openers(subject.openers) if subject.openers else learn_openers(openings[True], openings[False])
+    sides = {}
+    for key, (where, _) in judged.items():
+        asked = openers.asked(where.prompts)
+        own, selected = engine.own_logits(asked, depth=openers.depth), tuple(engine.selected(asked))
+        sides[key] = replace(where, asked=asked, own=own, selected=selected)
     train = subject.part("train")
     harmful = tokens_of(subject, [pair.harmful for pair in train])
     benign = tokens_of(subject, [pair.benign for pair in train])

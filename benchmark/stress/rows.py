@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from .experts import ExpertCall, ExpertHooks
 from .interventions import Edit
 
-__all__ = ["Selected", "Tokens", "changing", "log_odds", "pad", "skipped", "tapped"]
+__all__ = ["Openers", "Selected", "Tokens", "changing", "log_odds", "pad", "skipped", "tapped"]
 
 Tokens = tuple[int, ...]
 
@@ -26,11 +27,54 @@ def pad(prompts: Sequence[Tokens], filler: int, *, left: bool = False) -> tuple[
     return torch.tensor(rows), torch.tensor(real)
 
 
-def log_odds(logits: Tensor, openers: Sequence[int]) -> Tensor:
-    """Log-odds of the refusal openers among all next tokens: (rows,) of (rows, vocabulary) logits."""
-    chosen = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
-    chosen[list(openers)] = True
-    return torch.logsumexp(logits[:, chosen], dim=-1) - torch.logsumexp(logits[:, ~chosen], dim=-1)
+@dataclass(frozen=True, slots=True)
+class Openers:
+    """How a model opens its refusals.
+
+    Attributes:
+        first: token ids that open a refusal by themselves.
+        lead: a token that opens refusals and other answers alike, such as "I"; the token after it decides.
+        second: ids that make it a refusal after the lead.
+    """
+
+    first: tuple[int, ...]
+    lead: int | None = None
+    second: tuple[int, ...] = ()
+
+    @property
+    def depth(self) -> int:
+        """How many last positions of an asked prompt a score reads."""
+        return 1 if self.lead is None else 2
+
+    def asked(self, prompts: Sequence[Tokens]) -> tuple[Tokens, ...]:
+        """The prompts as they are scored: with the lead after them, where there is one."""
+        return tuple(prompts) if self.lead is None else tuple((*tokens, self.lead) for tokens in prompts)
+
+
+def log_odds(logits: Tensor, openers: Openers) -> Tensor:
+    """Log-odds that an answer opens as a refusal: (rows,) of (rows, depth, vocabulary) logits of the last positions.
+
+    The probability is that of the first openers, and of the lead times that of the second ones after it.
+    """
+    start = logits[:, 0]
+    chosen = _among(start, openers.first)
+    left = ~chosen
+    refusing, others = [start[:, chosen]], []
+    if openers.lead is not None:
+        left[openers.lead] = False
+        after = torch.log_softmax(logits[:, 1], dim=-1)
+        decided = _among(after, openers.second)
+        at = start[:, openers.lead, None]
+        refusing.append(at + after[:, decided])
+        others.append(at + after[:, ~decided])
+    others.append(start[:, left])
+    return torch.logsumexp(torch.cat(refusing, dim=1), dim=1) - torch.logsumexp(torch.cat(others, dim=1), dim=1)
+
+
+def _among(logits: Tensor, tokens: Sequence[int]) -> Tensor:
+    found = torch.zeros(logits.shape[-1], dtype=torch.bool, device=logits.device)
+    found[list(tokens)] = True
+    return found
 
 
 def changing(edit: Edit, prompts: int, selected: Sequence[Tensor] | None) -> list[int]:

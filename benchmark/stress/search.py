@@ -66,7 +66,7 @@ class _Search:
     ) -> tuple[Tensor, Tensor]:
         """Change of log-odds and KL, each (candidates, doses, prompts)."""
         where = self.prepared.sides["validation", side]
-        count = min(prompts, len(where.prompts))
+        count = min(prompts, len(where.asked))
         wanted = [(candidate, dose) for candidate in candidates for dose in doses]
         keys = [(candidate.key, dose, side, count) for candidate, dose in wanted]
         known = self.prepared.scored
@@ -77,7 +77,7 @@ class _Search:
         ]
         scores = self.engine.score(
             edits,
-            where.prompts[:count],
+            where.asked[:count],
             self.prepared.openers,
             own=where.own[:count],
             selected=[table[:count] for table in where.selected] or None,
