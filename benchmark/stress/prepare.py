@@ -123,7 +123,8 @@ def learn_openers(refusing: Sequence[Tokens], other: Sequence[Tokens]) -> Opener
     unclear = [token for token in common if ours[token] < CLEAR * theirs.get(token, 0.0)]
     # An opener of more of the other answers than of the refusals may still be the refusals' commonest.
     both = [token for token, share in ours.items() if share >= MIN_OPENER_SHARE and token not in common] + unclear
-    lead, second = None, ()
+    lead: int | None = None
+    second: tuple[int, ...] = ()
     if both:
         lead = max(both, key=lambda token: (ours[token], -token))
         after, theirs_after = (

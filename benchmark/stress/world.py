@@ -24,7 +24,8 @@ def without_span(vectors: Tensor, others: Tensor) -> Tensor:
     wide = vectors.double()
     left = wide - wide @ basis.T @ basis
     some = left.norm(dim=-1, keepdim=True) > 1e-5 * wide.norm(dim=-1, keepdim=True)
-    return (left * some).to(vectors.dtype)
+    found: Tensor = (left * some).to(vectors.dtype)
+    return found
 
 
 class World:
