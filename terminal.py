@@ -8,6 +8,7 @@ from rich import console
 from rich.status import Status
 from rich.text import Text
 
+from .benchmark.masking import masked
 from .benchmark.untrusted import visible
 
 __all__ = ["Console", "say", "say_data"]
@@ -25,7 +26,7 @@ class Console(console.Console):
 
     def status(self, status: Any, **options: Any) -> Status:
         """A line that is there while something goes on; Rich would read markup in it."""
-        return super().status(Text(visible(status)) if isinstance(status, str) else status, **options)
+        return super().status(Text(visible(masked(status))) if isinstance(status, str) else status, **options)
 
 
 def say(text: str) -> None:

@@ -2,11 +2,15 @@
 
 from collections.abc import Iterable
 
+from .masking import masked
+
 __all__ = ["DemurError", "raise_all"]
 
 
 class DemurError(Exception):
     """A fault that the user can mend. The command line prints it without a traceback and exits with 1.
+
+    Age secret keys and what an address holds beyond host and path are left out of what it says.
 
     Args:
         message: what is wrong and where (file, line or JSON path), in one sentence.
@@ -14,9 +18,8 @@ class DemurError(Exception):
     """
 
     def __init__(self, message: str, fix: str = "") -> None:
-        super().__init__(message, fix)
-        self.message = message
-        self.fix = fix
+        self.message, self.fix = masked(message), masked(fix)
+        super().__init__(self.message, self.fix)
 
     def __str__(self) -> str:
         message, fix = _short(self.message, 17_000), _short(self.fix, 2_000)

@@ -15,6 +15,7 @@ from huggingface_hub.errors import HTTPError as ConnectionFault  # type: ignore[
 
 from .errors import DemurError
 from .export import Exported, export
+from .masking import repeats_key
 
 __all__ = [
     "PendingRequest",
@@ -149,6 +150,8 @@ def hub_api() -> HfApi:
             "no Hugging Face token",
             "make one with write access at the Hub's settings, then `hf auth login` or HF_TOKEN",
         )
+    if not (token.isascii() and token.isprintable()):
+        raise DemurError("the Hugging Face token holds characters that none has", "copy it again")
     return HfApi(endpoint=os.environ.get("HF_ENDPOINT") or None, token=token)
 
 
@@ -193,4 +196,6 @@ def _explained(fault: HfHubHTTPError, repo_id: str) -> DemurError:
         return DemurError(f"{repo_id}: {words} ({status})", fix)
     if status >= 500:
         return DemurError(f"the Hub has a fault ({status})", "run the same command later: nothing is done twice")
-    return DemurError(f"{repo_id}: the Hub refused ({status}): {fault.server_message}", "mend what it names")
+    said = fault.server_message or ""
+    shown = "(its message repeats the token and is left out)" if repeats_key(said, get_token()) else said
+    return DemurError(f"{repo_id}: the Hub refused ({status}): {shown}", "mend what it names")

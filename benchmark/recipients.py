@@ -53,7 +53,7 @@ def public_key(text: str) -> str:
     Raises:
         DemurError: it is not; a secret key is never echoed.
     """
-    if text.upper().startswith("AGE-SECRET-KEY-"):
+    if "AGE-SECRET-KEY-" in text.upper():
         raise DemurError(
             "that is a secret key", "give the public key (age1...), and make a new pair: this one was shown"
         )

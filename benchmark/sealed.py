@@ -132,6 +132,8 @@ def read_identity() -> list[pyrage.x25519.Identity]:
     named = os.environ.get("DEMUR_IDENTITY")
     if not named:
         raise DemurError("the sealed splits need a key, and DEMUR_IDENTITY is not set", HOW_TO_ASK)
+    if "AGE-SECRET-KEY-" in named.upper():
+        raise DemurError("DEMUR_IDENTITY holds a secret key itself", "write the key into a file and name the file")
     path = Path(named).expanduser()
     try:
         content = path.read_bytes()
@@ -157,7 +159,12 @@ def read_identity() -> list[pyrage.x25519.Identity]:
 def _with_passphrase(content: bytes, phrase: str) -> bytes:
     try:
         opened: bytes = pyrage.passphrase.decrypt(content, phrase)
-    except pyrage.DecryptError:
+    except pyrage.DecryptError as fault:
+        if "excessive work" in str(fault).lower():
+            # age measures the machine's speed first, and takes a busy machine for one that the work is too much for.
+            raise DemurError(
+                "DEMUR_IDENTITY: the machine is too busy to stretch the passphrase", "try again when it does less"
+            ) from None
         raise DemurError(
             "DEMUR_IDENTITY: the passphrase does not open this identity, or the file is damaged",
             "check DEMUR_PASSPHRASE_FILE, or restore the file from git",
@@ -177,8 +184,11 @@ def passphrase() -> str:
         )
     try:
         return Path(named).expanduser().read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as fault:
-        raise DemurError(f"DEMUR_PASSPHRASE_FILE={named}: cannot read it", "name a readable UTF-8 file") from fault
+    except (OSError, UnicodeDecodeError):
+        # Without the value, which may be the passphrase itself, and without the cause, which has both.
+        raise DemurError(
+            "DEMUR_PASSPHRASE_FILE: cannot read the file that it names", "name a readable UTF-8 file"
+        ) from None
 
 
 def open_sealed(split: Split) -> Sealed:

@@ -64,7 +64,9 @@ def find_guard(name: str) -> Guard:
         DemurError: there is none.
     """
     if name not in guards():
-        raise DemurError(f"unknown guard {name!r}", f"choose one of {', '.join(guards())}")
+        # An address may hold a key.
+        shown = "" if "://" in name else f" {name!r}"
+        raise DemurError(f"unknown guard{shown}", f"choose one of {', '.join(guards())}")
     return guards()[name]
 
 

@@ -247,8 +247,8 @@ def parse_members(text: str) -> list[Member]:
     members = []
     for part in text.split(","):
         model, _, address = part.strip().partition("@http")
-        if not model:
-            raise DemurError(f"judge:{text}: a judge without a name", "write judge:MODEL, or judge:A,B@http://host/v1")
+        if not model or "://" in model:
+            raise DemurError("judge: a judge without a name", "write judge:MODEL, or judge:A,B@http://host/v1")
         members.append(Member(model, f"http{address}" if address else None))
     return members
 

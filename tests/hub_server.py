@@ -14,7 +14,10 @@ TOKEN = "hf_test"
 
 
 class Hub:
-    """What the server holds. ``faults`` maps "METHOD path" to a list of faults for the next such requests."""
+    """What the server holds. ``faults`` maps "METHOD path" to a list of faults for the next such requests.
+
+    A fault is "drop", "drop after", a status with an error code, or what makes status, body and code of the headers.
+    """
 
     def __init__(self):
         self.exists = False
@@ -53,16 +56,17 @@ class Handler(BaseHTTPRequestHandler):
     def log_message(self, *arguments):
         pass
 
-    def answer(self, status, value=None, code=None):
+    def answer(self, status, value=None, code=None, message="as the test asked"):
         body = json.dumps(value if value is not None else {}).encode()
         self.send_response(status)
         if code:
             self.send_header("X-Error-Code", code)
-            self.send_header("X-Error-Message", "as the test asked")
+            self.send_header("X-Error-Message", message)
         self.send_header("Content-Type", "application/json")
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
-        self.wfile.write(body)
+        if self.command != "HEAD":
+            self.wfile.write(body)
 
     def drop(self):
         self.close_connection = True
@@ -88,6 +92,8 @@ class Handler(BaseHTTPRequestHandler):
         fault = queue.pop(0) if queue else None
         if fault == "drop":
             return self.drop()
+        if callable(fault):
+            return self.answer(*fault(self.headers))
         if isinstance(fault, tuple):
             return self.answer(fault[0], {"error": "fault"}, fault[1])
         status, value = self.route(hub, path, body)
@@ -95,7 +101,7 @@ class Handler(BaseHTTPRequestHandler):
             return self.drop()
         return self.answer(status, value)
 
-    do_GET = do_POST = do_PUT = handle_any  # noqa: N815  # the names that the base class looks for
+    do_GET = do_HEAD = do_POST = do_PUT = handle_any  # noqa: N815  # the names that the base class looks for
 
     def route(self, hub, path, body):
         data = json.loads(body) if body and not path.endswith("/commit/main") else {}

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from ..masking import repeats, repeats_key
 from ..records import FinishReason
 from .thinking import split_thinking
 
@@ -21,7 +22,7 @@ FILTER_CODES = frozenset(
     {"content_filter", "content_policy_violation", "data_inspection_failed", "invalid_prompt", "moderation_blocked"}
 )
 LARGEST_COUNT = 2**31 - 1
-WINDOW, KEY_WINDOW = 20, 8
+WINDOW = 20
 WITHHELD = "(the server's message repeats what was sent and is left out)"
 
 
@@ -156,11 +157,4 @@ def complaint(body: object, *, prompt: str, key: str | None) -> str:
         # What servers made with FastAPI say of fields that they do not accept; their `input` repeats the request.
         message = "; ".join(str(part.get("msg", "")) for part in message if isinstance(part, Mapping))
     text = " ".join(_clean(str(message or "")).split())
-    return WITHHELD if _repeats(text, prompt, WINDOW) or _repeats(text, key or "", KEY_WINDOW) else text[:300]
-
-
-def _repeats(text: str, secret: str, window: int) -> bool:
-    said, hidden = ("".join(filter(str.isalnum, each.lower())) for each in (text, secret))
-    if len(hidden) <= window:
-        return bool(hidden) and hidden in said
-    return any(hidden[start : start + window] in said for start in range(len(hidden) - window + 1))
+    return WITHHELD if repeats(text, prompt, WINDOW) or repeats_key(text, key) else text[:300]

@@ -13,6 +13,7 @@ from urllib.parse import urlsplit
 from anyio.from_thread import start_blocking_portal
 
 from ..errors import DemurError
+from ..masking import repeats_key
 from ..records import ModelInfo, Prompt, Request, Response, Sampling
 from .base import in_order
 from .chat import Answer, MalformedError, answers, complaint, error_code, filtered
@@ -26,6 +27,8 @@ PATIENCE = 20
 """Requests that fail one after the other, retries included, before the run stops."""
 ALIKE = 20
 """Prompts of which all samples are the same, and none of which they differ, before a doubt is raised."""
+LONG_KEY, PIECE = 16, 12
+"""Answers may use words such as EMPTY, which stand in for a key; of a longer one they hold no such piece."""
 KEY, ADDRESS = "OPENAI_API_KEY", "OPENAI_BASE_URL"
 _NOT_ACCEPTED = frozenset({400, 422, 501})
 
@@ -72,7 +75,11 @@ class OpenAIModel:
         if concurrency < 1 or timeout <= 0 or thinking_tokens < 0 or (rpm is not None and rpm <= 0):
             raise DemurError("concurrency, requests per minute and timeout are above 0", "correct the option")
         self.address = _checked(base_url or os.environ.get(ADDRESS) or "")
-        self._key = os.environ.get(KEY) or None
+        if "://" in name or "://" in (model_id or ""):
+            raise DemurError("the name of a model of a server is no address", "give the address with --base-url")
+        self._key = os.environ.get(KEY, "").strip() or None
+        if self._key and not (self._key.isascii() and self._key.isprintable()):
+            raise DemurError(f"{KEY} holds characters that no key has", "copy the key again")
         self._server = Server(f"{self.address}/chat/completions", self._key, rpm=rpm, timeout=timeout)
         self._concurrency = concurrency
         self._name, self._thinking_tokens = name, thinking_tokens
@@ -217,7 +224,7 @@ class OpenAIModel:
         said = complaint(reply.body, prompt=text, key=self._key)
         if reply.status == 200 and not said:
             try:
-                given = answers(reply.body)[:count]
+                given = [self._without_key(each) for each in answers(reply.body)[:count]]
             except MalformedError as fault:
                 return [self._failed(str(fault))] * count
             if len(given) < count:
@@ -229,6 +236,13 @@ class OpenAIModel:
         self._stop_if_hopeless(reply, said)
         problem = reply.problem or f"HTTP {reply.status}"
         return [self._failed(f"{problem}: {said}" if said else problem)] * count
+
+    def _without_key(self, answer: Answer) -> Answer:
+        """An answer; where it repeats the key, an error in its place."""
+        long = len(self._key or "") >= LONG_KEY
+        if repeats_key(answer.error, self._key) or (long and repeats_key(answer.text, self._key, PIECE)):
+            return Answer("", "error", "the server's answer repeats the key and is left out")
+        return answer
 
     def _stop_if_hopeless(self, reply: Reply, said: str) -> None:
         """Raise where no other request would fare better."""
