@@ -10,7 +10,7 @@ PYTEST := $(QUIET) $(BIN)/pytest -n 2
 # Inspect AI, lm-evaluation-harness, Ray and notebooks: over $(VENV), with the few older packages that they want.
 ECO := .venv-ecosystem
 
-.PHONY: quickstart test lint types fast slow ecosystem wheel docs clean
+.PHONY: quickstart test lint types fast slow ecosystem wheel docs locked audit clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/demur quickstart --out quickstart
@@ -62,5 +62,17 @@ $(ECO)/.ready: $(VENV)/.dev constraints-ecosystem.txt
 docs: $(VENV)/.dev
 	$(BIN)/python -m typer demur.cli utils docs --name demur --title Commands --output docs/commands.md
 
+# Everything but torch from files whose hashes are those of constraints.lock; torch from wherever you trust (decision 0010).
+locked:
+	test -x .venv-locked/bin/python || $(PYTHON) -m venv .venv-locked
+	.venv-locked/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools wheel
+	.venv-locked/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.lock
+	.venv-locked/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+
+# Known vulnerabilities of the pins; needs the network and is no part of `make test`.
+audit:
+	test -x .venv-audit/bin/pip-audit || ($(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit)
+	$(PYTHON) tests/audit.py .venv-audit/bin/pip-audit
+
 clean:
-	rm -rf $(VENV) $(ECO) build dist *.egg-info quickstart
+	rm -rf $(VENV) $(ECO) .venv-locked .venv-audit build dist *.egg-info quickstart

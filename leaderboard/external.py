@@ -15,8 +15,9 @@ import numpy as np
 import pandas as pd
 
 from ..benchmark.errors import DemurError
+from ..scorers.agreement import nominal_alpha
 from .board import ExternalModel, ExternalTrack
-from .statistics.agreement import nested_shares, nominal_alpha, stability_of
+from .statistics.agreement import nested_shares, stability_of
 from .statistics.consistency import all_draws_succeed
 from .statistics.draws import SCORED, FloatArray, IntArray
 from .statistics.uncertainty import CONFIDENCE, REPLICATES, SEED, strata_of, stratified_weights

@@ -2,14 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 from itertools import combinations
+from typing import Any
 
-import krippendorff
 import numpy as np
 import numpy.typing as npt
 
 from .verdicts import LABELS
 
-__all__ = ["Codes", "agreement", "codes_of", "cohen_kappa", "krippendorff_alpha"]
+__all__ = ["Codes", "agreement", "codes_of", "cohen_kappa", "krippendorff_alpha", "nominal_alpha"]
 
 Codes = npt.NDArray[np.int8]
 """Labels as places in ``LABELS``; the last one is ``unscored``."""
@@ -47,11 +47,27 @@ def cohen_kappa(first: Codes, second: Codes, *, binary: bool = True) -> float | 
 def krippendorff_alpha(judges: Sequence[Codes], *, binary: bool = True) -> float | None:
     """Krippendorff's alpha (nominal); unscored items are missing values. None where fewer than two labels occur."""
     table = np.stack([_read(judge, binary) for judge in judges])
-    table = table[:, (table < _SCORED).sum(0) >= 2]
-    counts = np.stack([(table == place).sum(0) for place in range(_SCORED)], axis=1)
-    if (counts.sum(0) > 0).sum() < 2:
+    return nominal_alpha(np.stack([(table == place).sum(0) for place in range(_SCORED)], axis=1))
+
+
+def nominal_alpha(counts: npt.NDArray[np.integer[Any]]) -> float | None:
+    """Krippendorff's alpha for nominal values (Krippendorff 2011, Computing Krippendorff's Alpha-Reliability, part E).
+
+    Args:
+        counts: how often each unit was given each value; units x values. Units with fewer than two values tell nothing.
+
+    Returns:
+        1 - observed / expected disagreement, or None where fewer than two values occur in comparable units.
+    """
+    comparable = counts[counts.sum(axis=1) >= 2].astype(np.float64)
+    given, values = comparable.sum(axis=1), comparable.sum(axis=0)
+    if (values > 0).sum() < 2:
         return None
-    return float(krippendorff.alpha(value_counts=counts, level_of_measurement="nominal"))
+    n = values.sum()
+    unlike = (comparable * (given[:, None] - comparable)).sum(axis=1)
+    observed = (unlike / (given - 1)).sum() / n
+    expected = (values * (n - values)).sum() / (n * (n - 1))
+    return float(1.0 - observed / expected)
 
 
 def agreement(judges: Mapping[str, Codes]) -> dict[str, object]:

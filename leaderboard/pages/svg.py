@@ -16,6 +16,7 @@ _SVG = "http://www.w3.org/2000/svg"
 _XLINK = "http://www.w3.org/1999/xlink"
 # Vega writes these for its own scripts and for assistive technology; the page names each picture as a whole instead.
 _DROPPED = frozenset({"class", "role", "aria-roledescription", "aria-hidden", "pointer-events", "version"})
+_RESOURCES = re.compile(rb"(?:\n +/[A-Za-z]+[0-9]+ [0-9]+ 0 R){2,}")
 _LENGTHS = frozenset({"d", "transform", "x", "y", "x1", "x2", "y1", "y2", "cx", "cy", "width", "height"})
 
 
@@ -25,8 +26,14 @@ def standalone(spec: Mapping[str, Any]) -> str:
 
 
 def pdf(svg: str) -> bytes:
-    """An SVG file of :func:`standalone` as a one-page PDF."""
-    return bytes(vl_convert.svg_to_pdf(svg))
+    """An SVG file of :func:`standalone` as a one-page PDF; the same picture with one font gives the same bytes.
+
+    The library writes the names of a page's resources in a new order each time. They are sorted, which moves no object.
+    It also writes the fonts in a new order, which stays.
+    """
+    return _RESOURCES.sub(
+        lambda found: b"\n" + b"\n".join(sorted(found.group()[1:].split(b"\n"))), bytes(vl_convert.svg_to_pdf(svg))
+    )
 
 
 def within_page(svg: str, name: str, places: Mapping[str, int]) -> str:

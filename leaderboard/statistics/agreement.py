@@ -1,8 +1,8 @@
 """Where inconsistency comes from: agreement, variance shares, Krippendorff's alpha, and the literature's indices."""
 
-import krippendorff
 import numpy as np
 
+from ...scorers.agreement import nominal_alpha
 from .consistency import BENIGN, HARMFUL
 from .draws import Draws, FloatArray, IntArray, Reading
 from .values import Agreement, BySide, Shares, Stability
@@ -12,7 +12,6 @@ __all__ = [
     "alpha",
     "alpha_of_labels",
     "nested_shares",
-    "nominal_alpha",
     "stability",
     "stability_of",
     "variance_shares",
@@ -115,14 +114,6 @@ def alpha(draws: Draws, reading: Reading) -> BySide:
 def alpha_of_labels(draws: Draws) -> float | None:
     """Krippendorff's alpha of the three labels, over the units of :func:`alpha`."""
     return nominal_alpha(draws.counts.sum(axis=2).reshape(-1, 3))
-
-
-def nominal_alpha(counts: IntArray) -> float | None:
-    """Krippendorff's nominal alpha of (units, values) counts; None where no two values meet in comparable units."""
-    comparable = counts[counts.sum(axis=1) >= 2]
-    if (comparable.sum(axis=0) > 0).sum() < 2:
-        return None
-    return float(krippendorff.alpha(value_counts=comparable, level_of_measurement="nominal"))
 
 
 def stability(draws: Draws) -> Stability:
