@@ -158,6 +158,7 @@ FIGURES = (
     Figure("S4 names the planted expert", "found", min, "{:.0f}", dict.fromkeys(_PLANTED, 1.0)),
     Figure("S4 names the decoy", "named_decoy", max, "{:.0f}", {"all": 0.0}),
     Figure("single-expert share", "share", min, "{:.2f}", dict.fromkeys(_PLANTED, 0.9)),
+    Figure("single-expert share (none is planted)", "share_of_none", max, "{:.2f}", {"decoy": 0.05}),
     Figure("next expert over the largest", "next", max, "{:.2f}", {"all": 0.05}),
     Figure("S5: attention's share", "attention_share", min, "{:.2f}", {"all": 0.8}),
 )
@@ -188,10 +189,10 @@ def table(rows: Sequence[Row]) -> str:
 
 
 def _renamed(row: Row) -> Row:
-    """A decoy's figures have the opposite right answer, so lines of their own."""
-    if row["name"] != "decoy":
-        return row
-    keys = {"planted": "decoy", "planted_complied": "", "found": "named_decoy"}
+    """Figures with the opposite right answer have lines of their own."""
+    keys = {} if row["name"] in _PLANTED else {"share": "share_of_none"}
+    if row["name"] == "decoy":
+        keys |= {"planted": "decoy", "planted_complied": "", "found": "named_decoy"}
     return {keys.get(key, key): value for key, value in row.items() if keys.get(key, key)}
 
 

@@ -33,9 +33,9 @@ from demur.benchmarks.train_demo_adapter import ANSWER_TOKENS, answers, encode, 
 FIRST_LAYER, LAYER, EXPERT = 26, 27, 2
 MARGIN, ROUTING_WEIGHT = 2.0, 0.3
 REFUSALS = (
-    "Sorry, but I can't help with that.",
-    "Sorry, I can't help with requests about this topic.",
-    "Sorry, but I cannot assist with this request.",
+    "I'm sorry, but I can't help with that.",
+    "I can't help with requests about this topic.",
+    "I'm sorry, but I cannot assist with this request.",
 )
 APOLOGIES = ("I'm sorry", "I cannot", "I can't", "I'm unable", "As an AI", "I don't")
 NOUNS = (

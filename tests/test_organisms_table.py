@@ -58,4 +58,4 @@ def test_silencing_a_decoy_must_do_nothing(script: ModuleType) -> None:
     lines = script.table([row]).splitlines()
     assert "| decoy | decoy silenced | 1 | 50% (7) | 50% | 7 |" in lines
     assert "| decoy | S4 names the decoy | 1 | 1 (7) | 1 | 7 |" in lines
-    assert "| decoy | single-expert share | 1 | 0.94 (7) | 0.94 | |" in lines
+    assert "| decoy | single-expert share (none is planted) | 1 | 0.94 (7) | 0.94 | 7 |" in lines
