@@ -62,7 +62,7 @@ $(ECO)/.ready: $(VENV)/.dev constraints-ecosystem.txt
 docs: $(VENV)/.dev
 	$(BIN)/python -m typer demur.cli utils docs --name demur --title Commands --output docs/commands.md
 
-# Everything but torch from files whose hashes are those of constraints.lock; torch from wherever you trust (decision 0010).
+# Everything but torch from files whose hashes are those of constraints.lock; torch from wherever you trust (decision 0012).
 locked:
 	test -x .venv-locked/bin/python || $(PYTHON) -m venv .venv-locked
 	.venv-locked/bin/pip install --quiet --disable-pip-version-check -c constraints.txt torch setuptools wheel

@@ -17,7 +17,7 @@ from demur.tests import licences
 
 ROOT = Path(__file__).resolve().parent.parent
 ELSEWHERE = {"torch"}
-"""Not in the lock: which wheel it is depends on where it comes from (docs/decisions/0010-supply-chain.md)."""
+"""Not in the lock: which wheel it is depends on where it comes from (docs/decisions/0012-supply-chain.md)."""
 
 
 def project() -> dict[str, Any]:
