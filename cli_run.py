@@ -145,12 +145,12 @@ def check(path: Annotated[Path, typer.Argument(help="a run folder or a submissio
         return
     if not (path / "run.json").exists():
         raise DemurError(f"{path}: neither a run folder nor a submission folder", "give the folder that was written")
-    from .benchmark.runs import check_run, read_run
+    from .benchmark.runs import check_run, open_run
 
     raise_all(str(path), check_run(path), "start the run again with the same command; it goes on")
-    responses = read_run(path).responses
-    errors = int((responses["finish_reason"] == "error").sum())
-    say(f"{path}: one response per prompt and sample, {len(responses)} in all, {errors} of them errors")
+    reasons = [row["finish_reason"] for rows in open_run(path).rows("finish_reason") for row in rows]
+    errors = reasons.count("error")
+    say(f"{path}: one response per prompt and sample, {len(reasons)} in all, {errors} of them errors")
     say(f"Next: demur score {path}")
 
 

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import secrets
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -43,13 +44,37 @@ def new_identity(path: Path) -> str:
     """
     identity = pyrage.x25519.Identity.generate()
     public = str(identity.to_public())
+    mend = "choose a path that is free"
+    if path.exists():
+        raise DemurError(f"{path}: cannot make the key file: File exists", mend)
     try:
-        handle = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+        # Written beside its place: a key that was cut off would bar the place for a whole one.
+        handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".tmp")
     except OSError as fault:
-        raise DemurError(f"{path}: cannot make the key file: {fault.strerror}", "choose a path that is free") from fault
-    with os.fdopen(handle, "w") as file:
-        file.write(f"# public key: {public}\n{identity}\n")
+        raise DemurError(f"{path}: cannot make the key file: {fault.strerror}", mend) from fault
+    temporary = Path(name)
+    try:
+        with os.fdopen(handle, "w") as file:
+            file.write(f"# public key: {public}\n{identity}\n")
+            file.flush()
+            os.fsync(file.fileno())
+        _move_to_free(temporary, path)
+    except OSError as fault:
+        raise DemurError(f"{path}: cannot make the key file: {fault.strerror}", mend) from fault
+    finally:
+        temporary.unlink(missing_ok=True)
     return public
+
+
+def _move_to_free(temporary: Path, path: Path) -> None:
+    """Give a file its name, never in place of another file."""
+    try:
+        path.hardlink_to(temporary)
+    except FileExistsError:
+        raise
+    except OSError:
+        # A file system without links, as those of memory sticks.
+        temporary.rename(path)
 
 
 class AccessDesk:
@@ -74,25 +99,37 @@ class AccessDesk:
         """Make the first maintainer's identity, encrypted under the passphrase, in the prompts folder.
 
         Raises:
-            DemurError: there is one already.
+            DemurError: there is one already, unless it was made by an appointment that was cut off.
         """
         path = self.folder / "maintainer.identity.age"
         if path.exists():
-            raise DemurError(f"{path}: there is an identity already", "use it, or revoke its holder first")
-        identity = pyrage.x25519.Identity.generate()
+            if self.recipients().maintainers and self._watermark.exists():
+                raise DemurError(f"{path}: there is an identity already", "use it, or revoke its holder first")
+            identity = read_identity(path)[0]
+        else:
+            identity = pyrage.x25519.Identity.generate()
         person = Person(name, str(identity.to_public()))
-        self._write(path, pyrage.passphrase.encrypt(f"# public key: {person.key}\n{identity}\n".encode(), passphrase()))
+        if not path.exists():
+            secret = f"# public key: {person.key}\n{identity}\n".encode()
+            self._write(path, pyrage.passphrase.encrypt(secret, passphrase()))
         self.add_maintainer(person)
         return person
 
     def add_maintainer(self, person: Person) -> None:
-        """Let one more person open the sealed files; they must be sealed again for that."""
+        """Let one more person open the sealed files; they must be sealed again for that.
+
+        Done again with the same name and key, it finishes what was cut off.
+
+        Raises:
+            DemurError: the name is listed with another key or as a reader.
+        """
         held = self.recipients()
-        if held.named(person.name):
+        person = Person(person.name, public_key(person.key))
+        if held.named(person.name) not in (None, *(one for one in held.maintainers if one == person)):
             raise DemurError(f"{person.name!r} is listed already", "choose another name, or revoke the old entry first")
-        key = public_key(person.key)
         mark = self.watermark_key() if self._watermark.exists() else secrets.token_bytes(32)
-        write_recipients(self._recipients, replace(held, maintainers=(*held.maintainers, Person(person.name, key))))
+        others = tuple(one for one in held.maintainers if one != person)
+        write_recipients(self._recipients, replace(held, maintainers=(*others, person)))
         self._seal_bytes(self._watermark, mark)
         self._refresh_manifest()
 
@@ -168,6 +205,8 @@ class AccessDesk:
     def revoke(self, name: str, out: Path) -> list[Path]:
         """Take a person off the list, seal the splits again for the rest and write new copies for the other readers.
 
+        Done again, it finishes what was cut off, and writes new copies once more.
+
         Args:
             name: who.
             out: folder for the copies.
@@ -180,19 +219,19 @@ class AccessDesk:
         """
         held = self.recipients()
         person = held.named(name)
-        if person is None:
-            raise DemurError(
-                f"nobody is listed as {name!r}",
-                "see `demur access list`; a revocation that was cut off: `demur access seal` each split",
-            )
+        begun = person is None and self._was_revoked(name)
+        if person is None and not begun:
+            raise DemurError(f"nobody is listed as {name!r}", "see `demur access list`")
         rest = held.without(name)
         if not rest.maintainers:
             raise DemurError(f"{name!r} is the last maintainer", "add another one first")
         # Opened before anything changes: without the key nothing is half done.
         opened = {split: self._open(split) for split in SEALED_SPLITS if (self.folder / f"{split}.age").exists()}
         mark = self.watermark_key()
-        write_recipients(self._recipients, replace(rest, sealed={}))
-        self._note("revoked", "", name=name, key=person.key)
+        if person is not None:
+            # First: it is what tells a revocation that was cut off from a name that nobody has.
+            self._note("revoked", "", name=name, key=person.key)
+            write_recipients(self._recipients, replace(rest, sealed={}))
         self._seal_bytes(self._watermark, mark)
         for split, content in opened.items():
             self._seal_pairs(split, list(content.pairs))
@@ -201,6 +240,11 @@ class AccessDesk:
             paths.append(out / f"{_file_name(reader.name)}-{reader.key[-6:]}.gated.age")
             self._write_copy(reader, paths[-1])
         return paths
+
+    def _was_revoked(self, name: str) -> bool:
+        """Whether the last thing that happened to a person of this name was to be revoked."""
+        actions = [entry.action for entry in self.entries() if entry.name == name]
+        return actions[-1:] == ["revoked"]
 
     def entries(self) -> list[Entry]:
         """The ledger, its chain checked."""

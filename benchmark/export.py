@@ -88,7 +88,7 @@ def export(folder: Path, repo_id: str = REPO_ID) -> Exported:
     write_text(folder / "datasheet.md", card("datasheet.md", repo_id))
     write_text(folder / "eval.yaml", _registration())
     write_json(folder / "croissant.json", _croissant(tables, folder, repo_id))
-    paths = _files(folder)
+    paths = [path for path in _files(folder) if path != folder / CHECKSUMS]
     sums = {path.relative_to(folder).as_posix(): _sha(path) for path in paths}
     write_text(folder / CHECKSUMS, "".join(f"{digest}  {name}\n" for name, digest in sorted(sums.items())))
     size = sum(path.stat().st_size for path in _files(folder))
@@ -116,9 +116,12 @@ def verify_export(folder: Path) -> int:
 def _clear(folder: Path) -> None:
     if folder.exists() and any(folder.iterdir()) and not (folder / CHECKSUMS).is_file():
         raise DemurError(f"{folder}: holds other files", "choose a new folder")
-    for path in _files(folder) if folder.exists() else []:
-        path.unlink()
     folder.mkdir(parents=True, exist_ok=True)
+    # First and last, and empty in between: it marks a folder that was cut off as ours, to be written over.
+    write_text(folder / CHECKSUMS, "")
+    for path in _files(folder):
+        if path != folder / CHECKSUMS:
+            path.unlink()
 
 
 def _files(folder: Path) -> list[Path]:

@@ -3,7 +3,7 @@
 import json
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -19,6 +19,8 @@ MOST_PARQUET_RATIO, MOST_ROWS = 1000, 20_000_000
 """What unpacks to more is a bomb: the same text again and again packs to a thousandth at most."""
 
 __all__ = [
+    "need_columns",
+    "parquet_batches",
     "parquet_columns",
     "parquet_rows",
     "read_json",
@@ -27,6 +29,7 @@ __all__ = [
     "write_atomic",
     "write_json",
     "write_parquet",
+    "write_parquet_groups",
     "write_text",
 ]
 
@@ -97,8 +100,17 @@ def write_parquet(path: Path, table: pa.Table, metadata: Mapping[str, str] | Non
     if metadata:
         kept = table.schema.metadata or {}
         table = table.replace_schema_metadata({**kept, **{k.encode(): v.encode() for k, v in metadata.items()}})
-    with write_atomic(path) as temporary:
-        pq.write_table(table, temporary, compression="zstd", write_page_checksum=True)
+    write_parquet_groups(path, table.schema, [table])
+
+
+def write_parquet_groups(path: Path, schema: pa.Schema, tables: Iterable[pa.Table]) -> None:
+    """Write tables of one schema, each as a row group of one file, atomically."""
+    with (
+        write_atomic(path) as temporary,
+        pq.ParquetWriter(temporary, schema, compression="zstd", write_page_checksum=True) as writer,
+    ):
+        for table in tables:
+            writer.write_table(table)
 
 
 def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
@@ -108,8 +120,8 @@ def read_parquet(path: Path, columns: list[str] | None = None) -> pa.Table:
         DemurError: the file is missing, empty, truncated, damaged, or lacks one of ``columns`` or has it twice.
     """
     with _parquet(path) as opened:
-        table = opened.read()
-    _check_columns(path, table.column_names, columns or ())
+        _check_columns(path, opened.schema_arrow.names, columns or ())
+        table = opened.read(columns=columns)
     return table.select(columns) if columns else table
 
 
@@ -124,6 +136,15 @@ def parquet_columns(path: Path) -> list[str]:
         return names
 
 
+def need_columns(path: Path, names: Sequence[str]) -> None:
+    """See that a Parquet file has these columns, each once.
+
+    Raises:
+        DemurError: it has not, or is missing, empty or truncated.
+    """
+    _check_columns(path, parquet_columns(path), names)
+
+
 def parquet_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[str, Any]]:
     """The rows of a Parquet file; its pages are read as they are needed, so that memory stays small.
 
@@ -134,6 +155,18 @@ def parquet_rows(path: Path, columns: list[str] | None = None) -> Iterator[dict[
         _check_columns(path, opened.schema_arrow.names, columns or ())
         for batch in opened.iter_batches(batch_size=ROWS, columns=columns):
             yield from batch.to_pylist()
+
+
+def parquet_batches(path: Path, schema: pa.Schema) -> Iterator[pa.Table]:
+    """The rows of a Parquet file with known columns, 1,024 at a time; its pages are read as they are needed.
+
+    Raises:
+        DemurError: as :func:`read_rows`.
+    """
+    with _parquet(path) as opened:
+        _check_columns(path, opened.schema_arrow.names, schema.names)
+        for batch in opened.iter_batches(batch_size=ROWS, columns=schema.names):
+            yield _cast(path, pa.Table.from_batches([batch]).select(schema.names), schema)
 
 
 @contextmanager
@@ -178,7 +211,10 @@ def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
     Raises:
         DemurError: as :func:`read_parquet`, or a column is of another type or has nulls where none may be.
     """
-    table = read_parquet(path, schema.names)
+    return _cast(path, read_parquet(path, schema.names), schema)
+
+
+def _cast(path: Path, table: pa.Table, schema: pa.Schema) -> pa.Table:
     try:
         return table.cast(schema.with_metadata(table.schema.metadata))
     except (pa.ArrowException, ValueError) as fault:

@@ -24,7 +24,7 @@ than the responses.
 import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from types import TracebackType
@@ -33,7 +33,7 @@ from typing import Any, BinaryIO, Self
 from .errors import DemurError
 from .untrusted import parse_json
 
-__all__ = ["EVENTS", "Journal", "now", "read_journal"]
+__all__ = ["EVENTS", "Journal", "last_event", "now", "read_journal"]
 
 EVENTS = frozenset(
     {"started", "resumed", "batch_answered", "response_error", "unit_measured", "interrupted", "merged", "finished"}
@@ -143,11 +143,26 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
     Raises:
         DemurError: the file is missing, or a line before the last is no event.
     """
+    return list(_events(path))
+
+
+def last_event(path: Path) -> dict[str, Any]:
+    """The last whole event of a journal, after every one was read; empty where there is none.
+
+    Raises:
+        DemurError: as :func:`read_journal`.
+    """
+    last: dict[str, Any] = {}
+    for event in _events(path):
+        last = event
+    return last
+
+
+def _events(path: Path) -> Iterator[dict[str, Any]]:
     try:
         content = path.read_bytes()
     except OSError as fault:
         raise DemurError(f"{path}: cannot read: {fault.strerror}", "check the path") from fault
-    events: list[dict[str, Any]] = []
     for number, line in enumerate(content[: content.rfind(b"\n") + 1].splitlines(), start=1):
         try:
             event = parse_json(line)
@@ -155,5 +170,4 @@ def read_journal(path: Path) -> list[dict[str, Any]]:
             raise DemurError(f"{path}:{number}: not a journal event", "restore the file from a copy") from fault
         if not isinstance(event, dict) or event.get("event") not in EVENTS:
             raise DemurError(f"{path}:{number}: not a journal event", "restore the file from a copy")
-        events.append(event)
-    return events
+        yield event

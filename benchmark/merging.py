@@ -1,16 +1,16 @@
 """Runs in shards: parts of the prompts asked on several machines, and one run folder made of them afterwards."""
 
+import tempfile
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
-import pyarrow as pa
 
 from .errors import DemurError, raise_all
-from .files import read_rows, write_parquet
+from .files import parquet_rows
 from .journal import Journal, now
-from .parts import RESPONSE_SCHEMA, file_sha256, joined_sha256
+from .parts import file_sha256, joined_sha256, write_gathered
 from .records import Prompt
 from .runs import RunInfo, check_run, differences, read_run_info, write_run_info
 from .version import package_version
@@ -63,25 +63,25 @@ def merge(folders: Sequence[Path], out: Path) -> int:
     infos = _ordered(folders, [read_run_info(folder / "run.json") for folder in folders])
     raise_all("the shards", (fault for folder, _ in infos for fault in check_run(folder)), "finish them first")
     whole = _whole([info for _, info in infos])
-    tables = [
-        read_rows(folder / "responses" / "responses.parquet", RESPONSE_SCHEMA).replace_schema_metadata()
-        for folder, _ in infos
-    ]
     place = {key: number for number, key in enumerate(whole.keys())}
-    order = np.argsort([place[key] for _, info in infos for key in info.keys()])  # noqa: SIM118 (a method of its own)
-    table = pa.concat_tables(tables).take(order).combine_chunks()
-    (out / "responses").mkdir(parents=True)
-    write_run_info(out / "run.json", whole)
-    path = out / "responses" / "responses.parquet"
-    write_parquet(path, table)
-    errors = sum(reason == "error" for reason in table["finish_reason"].to_pylist())
-    with Journal(out / "journal.jsonl") as journal:
-        journal.append("started", responses=len(table), batches=0, package_version=package_version())
-        for folder, info in infos:
-            digest = file_sha256(folder / "responses" / "responses.parquet")
-            journal.append("merged", shard=info.shard, responses=len(info.keys()), sha256=digest)
-        journal.append("finished", responses=len(table), errors=errors, sha256=file_sha256(path))
-    return len(table)
+    places = [np.array([place[key] for key in info.keys()], dtype=np.int64) for _, info in infos]  # noqa: SIM118 (a method of its own)
+    out.parent.mkdir(parents=True, exist_ok=True)
+    # Beside its place: half a merged run would bar the place for a whole one.
+    with tempfile.TemporaryDirectory(dir=out.parent, prefix=".making-") as scratch:
+        made = Path(scratch) / out.name
+        path = made / "responses" / "responses.parquet"
+        path.parent.mkdir(parents=True)
+        write_run_info(made / "run.json", whole)
+        write_gathered(path, [folder / "responses" / "responses.parquet" for folder, _ in infos], places)
+        errors = sum(row["finish_reason"] == "error" for row in parquet_rows(path, ["finish_reason"]))
+        with Journal(made / "journal.jsonl") as journal:
+            journal.append("started", responses=len(place), batches=0, package_version=package_version())
+            for folder, info in infos:
+                digest = file_sha256(folder / "responses" / "responses.parquet")
+                journal.append("merged", shard=info.shard, responses=len(info.prompt_ids) * info.samples, sha256=digest)
+            journal.append("finished", responses=len(place), errors=errors, sha256=file_sha256(path))
+        made.rename(out)
+    return len(place)
 
 
 def _ordered(folders: Sequence[Path], infos: Sequence[RunInfo]) -> list[tuple[Path, RunInfo]]:

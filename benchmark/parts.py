@@ -2,7 +2,8 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -11,10 +12,20 @@ import numpy as np
 import pyarrow as pa
 
 from .errors import DemurError
-from .files import read_rows, write_parquet
+from .files import parquet_batches, read_rows, write_parquet, write_parquet_groups
+from .joining import Gathering, Places, groups
 from .records import Request, Response
 
-__all__ = ["RESPONSE_COLUMNS", "RESPONSE_SCHEMA", "Key", "Parts", "file_sha256", "joined_sha256", "plan_sha256"]
+__all__ = [
+    "RESPONSE_COLUMNS",
+    "RESPONSE_SCHEMA",
+    "Key",
+    "Parts",
+    "file_sha256",
+    "joined_sha256",
+    "plan_sha256",
+    "write_gathered",
+]
 
 Key = tuple[str, int]
 RESPONSE_SCHEMA = pa.schema(
@@ -101,30 +112,61 @@ class Parts:
         """Cut a finished table back into parts, so that its errors can be retried; parts that are there stay."""
         if not self.table.is_file():
             return
-        try:
-            rows = {(row.prompt_id, row.sample): row for row in _responses(read_rows(self.table, RESPONSE_SCHEMA))}
-        except (DemurError, ValueError, TypeError, pa.ArrowException):
-            rows = {}
-        for batch, keys in enumerate(self._keys):
-            if self.read(batch) is None and all(key in rows for key in keys):
-                self.write(batch, [rows[key] for key in keys], {})
+        with suppress(DemurError, ValueError, TypeError, pa.ArrowException):
+            self._cut()
         self.table.unlink()
+
+    def _cut(self) -> None:
+        keys = pa.schema([RESPONSE_SCHEMA.field(name) for name in ("prompt_id", "sample")])
+        rows: dict[Key, int] = {}
+        count = 0
+        for table in parquet_batches(self.table, keys):
+            found = zip(*(column.to_pylist() for column in table.columns), strict=True)
+            rows.update((key, number) for number, key in enumerate(found, start=count))
+            count += len(table)
+        wanted = [batch for batch, keys in enumerate(self._keys) if self.read(batch) is None and _all_in(keys, rows)]
+        places = np.full(count, -1, dtype=np.int64)
+        ends = np.cumsum([len(self._keys[batch]) for batch in wanted])
+        for place, key in enumerate(key for batch in wanted for key in self._keys[batch]):
+            places[rows[key]] = place
+        source = Gathering([self.table], [places], RESPONSE_SCHEMA)
+        notes = {"demur": json.dumps({"plan_sha256": self._plan_sha256})}
+        for start, stop in groups(source.sizes(), list(ends)):
+            table = source.table(start, stop).replace_schema_metadata()
+            for batch, end in zip(wanted, ends, strict=True):
+                if start < end <= stop:
+                    size = len(self._keys[batch])
+                    write_parquet(self.path(batch), table.slice(end - size - start, size).combine_chunks(), notes)
 
     def join(self, order: Sequence[Key]) -> str:
         """Write the finished table, remove the parts, and give the SHA-256 of the table's bytes.
 
         The bytes depend on the responses and their order alone, not on batches, retries or times.
         """
-        table = pa.concat_tables(
-            read_rows(self.path(batch), RESPONSE_SCHEMA).replace_schema_metadata() for batch in range(len(self._keys))
-        )
         place = {key: number for number, key in enumerate(order)}
-        found = [key for keys in self._keys for key in keys]
-        write_parquet(self.table, table.take(np.argsort([place[key] for key in found])).combine_chunks())
+        places = [np.array([place[key] for key in keys], dtype=np.int64) for keys in self._keys]
+        write_gathered(self.table, [self.path(batch) for batch in range(len(self._keys))], places)
         # Temporary files are those of writes that a kill cut off.
         for leftover in (*self.folder.glob("part-*.parquet"), *self.folder.glob(".*.tmp")):
             leftover.unlink()
         return file_sha256(self.table)
+
+
+def write_gathered(path: Path, sources: Sequence[Path], places: Sequence[Places]) -> None:
+    """Write one table of responses that lie in several files; memory does not grow with their texts.
+
+    Args:
+        path: the table.
+        sources: Parquet files of responses.
+        places: of each file, the number in the table of each of its rows.
+    """
+    source = Gathering(sources, places, RESPONSE_SCHEMA)
+    tables = (source.table(start, stop).replace_schema_metadata() for start, stop in groups(source.sizes()))
+    write_parquet_groups(path, RESPONSE_SCHEMA, tables)
+
+
+def _all_in(keys: Sequence[Key], rows: Mapping[Key, int]) -> bool:
+    return all(key in rows for key in keys)
 
 
 def _table(responses: Iterable[Response]) -> pa.Table:

@@ -1,26 +1,29 @@
 """A run folder from outside: ``run.json``, the finished table, and the proof that nothing is missing."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass, fields
 from pathlib import Path
 from typing import Any
 
 import pandas as pd
+import pyarrow as pa
 
 from .errors import DemurError
-from .files import parquet_rows, read_json, read_rows, write_json
-from .journal import read_journal
+from .files import parquet_batches, parquet_rows, read_json, read_rows, write_json
+from .journal import last_event
 from .parts import RESPONSE_COLUMNS, RESPONSE_SCHEMA, Key, file_sha256
 from .records import ModelInfo, Provenance, Sampling, Split
 from .schema import check, problems
 
 __all__ = [
+    "FinishedRun",
     "Run",
     "RunInfo",
     "check_run",
     "differences",
     "finished_event",
+    "open_run",
     "read_run",
     "read_run_info",
     "write_run_info",
@@ -54,7 +57,11 @@ class RunInfo:
 
     def keys(self) -> list[Key]:
         """Every (prompt id, sample) of the run, in the order of the finished table."""
-        return [(prompt_id, sample) for prompt_id in self.prompt_ids for sample in range(self.samples)]
+        return list(self.each_key())
+
+    def each_key(self) -> Iterator[Key]:
+        """The same, one at a time."""
+        return ((prompt_id, sample) for prompt_id in self.prompt_ids for sample in range(self.samples))
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,26 +113,67 @@ def read_run_info(path: Path) -> RunInfo:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class FinishedRun:
+    """A finished run whose responses stay on disk."""
+
+    path: Path
+    info: RunInfo
+
+    @property
+    def table(self) -> Path:
+        """Where the responses lie."""
+        return _table(self.path)
+
+    def rows(self, *columns: str) -> Iterator[list[dict[str, Any]]]:
+        """The columns of the responses, 1,024 rows at a time, in the order of run.json.
+
+        Raises:
+            DemurError: the table is damaged, or its rows are not exactly those that run.json lists.
+        """
+        mend = f"run `demur check {self.path}` to see which; then run it again"
+        expected = self.info.each_key()
+        names = dict.fromkeys(("prompt_id", "sample", *columns))
+        for table in parquet_batches(self.table, pa.schema([RESPONSE_SCHEMA.field(name) for name in names])):
+            rows = table.to_pylist()
+            for row in rows:
+                if (row["prompt_id"], row["sample"]) != next(expected, None):
+                    where = f"at {row['prompt_id']} sample {row['sample']}"
+                    raise DemurError(f"{self.table}: its rows are not those of run.json ({where})", mend)
+            yield rows
+        if next(expected, None) is not None:
+            raise DemurError(f"{self.table}: it lacks responses that run.json lists", mend)
+
+
+def open_run(path: Path | str) -> FinishedRun:
+    """Open a finished run.
+
+    Raises:
+        DemurError: no run folder, or an unfinished run.
+    """
+    folder = Path(path)
+    info = read_run_info(_run_json(folder))
+    if not _table(folder).is_file():
+        raise DemurError(f"{folder}: the run is not finished", "start it again with the same command; it goes on")
+    return FinishedRun(folder, info)
+
+
 def read_run(path: Path | str) -> Run:
-    """Read a finished run.
+    """Read a finished run, all texts at once; :func:`open_run` leaves them on disk.
 
     Raises:
         DemurError: no run folder, an unfinished run, or a damaged one.
     """
-    folder = Path(path)
-    info = read_run_info(_run_json(folder))
-    table = folder / "responses" / "responses.parquet"
-    if not table.is_file():
-        raise DemurError(f"{folder}: the run is not finished", "start it again with the same command; it goes on")
-    frame = read_rows(table, RESPONSE_SCHEMA).to_pandas()
+    opened = open_run(path)
+    frame = read_rows(opened.table, RESPONSE_SCHEMA).to_pandas()
     for name in ("n_prompt_tokens", "n_tokens"):
         frame[name] = frame[name].astype("Int32")
-    if list(zip(frame["prompt_id"], frame["sample"], strict=True)) != info.keys():
+    if list(zip(frame["prompt_id"], frame["sample"], strict=True)) != opened.info.keys():
         raise DemurError(
-            f"{table}: its rows are not those of run.json",
-            f"run `demur check {folder}` to see which; then run it again",
+            f"{opened.table}: its rows are not those of run.json",
+            f"run `demur check {opened.path}` to see which; then run it again",
         )
-    return Run(folder, info, frame)
+    return Run(opened.path, opened.info, frame)
 
 
 def check_run(path: Path | str) -> list[str]:
@@ -139,20 +187,19 @@ def check_run(path: Path | str) -> list[str]:
     """
     folder = Path(path)
     info = read_run_info(_run_json(folder))
-    events = read_journal(folder / "journal.jsonl")
-    table = folder / "responses" / "responses.parquet"
+    last = last_event(folder / "journal.jsonl")
+    table = _table(folder)
     if not table.is_file():
         return [f"{table}: missing; the run is not finished (start it again with the same command; it goes on)"]
     found: list[str] = []
-    keys: list[Key] = []
-    names = {prompt_id: prompt_id for prompt_id in info.prompt_ids}
+    expected, in_order = info.each_key(), True
     for number, row in enumerate(parquet_rows(table, list(RESPONSE_COLUMNS))):
         found += _row_problems(row, f"{table} row {number}")
-        # The name as run.json holds it: a million equal strings would take as much as the texts.
-        if isinstance(row["prompt_id"], str):
-            keys.append((names.get(row["prompt_id"], row["prompt_id"]), row["sample"]))
-    found += _key_problems(keys, info.keys(), str(table))
-    last = events[-1] if events else {}
+        in_order = (row["prompt_id"], row["sample"]) == next(expected, None) and in_order
+    if not in_order or next(expected, None) is not None:
+        rows = parquet_rows(table, ["prompt_id", "sample"])
+        keys = [(row["prompt_id"], row["sample"]) for row in rows if isinstance(row["prompt_id"], str)]
+        found += _key_problems(keys, info.keys(), str(table))
     if last.get("event") != "finished":
         found.append(f"{folder / 'journal.jsonl'}: its last event is not `finished`")
     elif last.get("sha256") != file_sha256(table):
@@ -162,9 +209,7 @@ def check_run(path: Path | str) -> list[str]:
 
 def finished_event(folder: Path) -> dict[str, Any] | None:
     """The journal's last event where it says that the run is finished and the table is the very file it names."""
-    table = folder / "responses" / "responses.parquet"
-    events = read_journal(folder / "journal.jsonl")
-    last = events[-1] if events else {}
+    table, last = _table(folder), last_event(folder / "journal.jsonl")
     if last.get("event") != "finished" or not table.is_file() or last.get("sha256") != file_sha256(table):
         return None
     return last
@@ -186,6 +231,10 @@ def _key_problems(found: Sequence[Key], expected: Sequence[Key], where: str) -> 
     if not wrong and not unknown and list(found) != list(expected):
         wrong.append(f"{where}: its rows are not in the order of run.json")
     return unknown + wrong
+
+
+def _table(folder: Path) -> Path:
+    return folder / "responses" / "responses.parquet"
 
 
 def _run_json(folder: Path) -> Path:

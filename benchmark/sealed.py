@@ -120,8 +120,8 @@ def unpack(content: bytes, name: str) -> Sealed:
         raise DemurError(f"{name}: opened, but its content is not a sealed prompt file", "get the file again") from None
 
 
-def read_identity() -> list[pyrage.x25519.Identity]:
-    """The keys in the file that ``DEMUR_IDENTITY`` names.
+def read_identity(file: Path | None = None) -> list[pyrage.x25519.Identity]:
+    """The keys in a file, that which ``DEMUR_IDENTITY`` names where none is given.
 
     A file that is itself encrypted under a passphrase (as ``maintainer.identity.age``) is opened with the passphrase
     in the file that ``DEMUR_PASSPHRASE_FILE`` names.
@@ -129,7 +129,7 @@ def read_identity() -> list[pyrage.x25519.Identity]:
     Raises:
         DemurError: the variable is missing, or the file cannot be read or holds no key.
     """
-    named = os.environ.get("DEMUR_IDENTITY")
+    named = os.environ.get("DEMUR_IDENTITY") if file is None else str(file)
     if not named:
         raise DemurError("the sealed splits need a key, and DEMUR_IDENTITY is not set", HOW_TO_ASK)
     if "AGE-SECRET-KEY-" in named.upper():

@@ -1,7 +1,8 @@
-"""Time a whole board, from folders of submissions on disk to the site: ``python benchmarks/whole_board.py 200``.
+"""Time a whole board, from folders of submissions on disk to the site.
 
-The submissions are made: 480 pairs, four variants, two samples, so 7,680 rows each. Prints processor time of every
-step and the peak memory.
+``python benchmarks/whole_board.py 200 [FOLDER]`` makes 200 submissions of 480 pairs, four variants and two samples, so
+7,680 rows each. It prints processor time of every step and the peak memory. A second argument names the folder in which
+submissions and site are kept; submissions that are there are taken.
 """
 
 import resource
@@ -49,17 +50,19 @@ def make(folder: Path, count: int) -> None:
         write_rows(folder / made.info.id / "verdicts.parquet", rows)
 
 
-def main(count: int) -> None:
+def main(count: int, kept: str | None) -> None:
     """Make, read, rank, write."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name) / "submissions"
-        timed(f"making {count} submissions (not part of a board)", lambda: make(folder, count))
+    with tempfile.TemporaryDirectory() as scratch:
+        place = Path(kept or scratch)
+        folder = place / "submissions"
+        if not folder.exists():
+            timed(f"making {count} submissions (not part of a board)", lambda: make(folder, count))
         found = timed("reading and checking, every figure recomputed", lambda: read_folder(folder))
         assert not found.refused, found.refused[:3]
         board = timed("figures, intervals, ranks", lambda: rank(found.submissions))
-        page = timed("pages, charts, downloads", lambda: build_site(board, Path(name) / "site"))
+        page = timed("pages, charts, downloads", lambda: build_site(board, place / "site"))
         print(f"index.html: {page.stat().st_size / 1e6:.2f} MB")
 
 
 if __name__ == "__main__":
-    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200)
+    main(int(sys.argv[1]) if len(sys.argv) > 1 else 200, sys.argv[2] if len(sys.argv) > 2 else None)

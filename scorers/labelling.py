@@ -8,7 +8,7 @@ import csv
 import hashlib
 import io
 import re
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,7 +16,8 @@ import numpy as np
 import pandas as pd
 
 from ..benchmark.errors import DemurError, raise_all
-from ..benchmark.files import read_parquet, write_atomic, write_text
+from ..benchmark.files import write_atomic, write_text
+from ..benchmark.parts import Key
 from ..benchmark.tables import read_table
 from .scoring import Asked, read_verdicts
 from .verdicts import LABELS
@@ -70,7 +71,7 @@ def draw(run: Path, n: int, scorer: str, annotator: str) -> list[Item]:
         tie=[_hash(seed, name, sample) for name, sample in zip(rows["prompt_id"], rows["sample"], strict=True)],
     ).sort_values(["stratum", "certainty", "tie"])
     chosen = ordered.iloc[_systematic(len(ordered), n, seed)]
-    texts = _texts(asked.table)
+    texts = _texts(asked, zip(chosen["prompt_id"], chosen["sample"].astype(int), strict=True))
     items = [
         Item(name, int(sample), asked.prompts[name].text, texts[name, int(sample)], digest)
         for name, sample, digest in zip(chosen["prompt_id"], chosen["sample"], chosen["response_sha256"], strict=True)
@@ -160,8 +161,8 @@ def labelled_table(run: Path) -> pd.DataFrame:
     table = pd.DataFrame(columns).dropna().reset_index()
     if not len(table):
         raise DemurError(f"{run}: no response that all of {', '.join(columns)} labelled", "label on, then try again")
-    texts = _texts(asked.table)
     keys = [(str(name), int(sample)) for name, sample in zip(table["prompt_id"], table["sample"], strict=True)]
+    texts = _texts(asked, keys)
     table.insert(0, "response", [texts[key] for key in keys])
     if asked.info.split == "public":
         table.insert(0, "prompt", [asked.prompts[name].text for name, _ in keys])
@@ -197,9 +198,11 @@ def _read(path: Path) -> pd.DataFrame:
     return table[list(COLUMNS)]
 
 
-def _texts(table: Path) -> dict[tuple[str, int], str]:
-    rows = read_parquet(table, ["prompt_id", "sample", "text"]).to_pydict()
-    return dict(zip(zip(rows["prompt_id"], rows["sample"], strict=True), rows["text"], strict=True))
+def _texts(asked: Asked, wanted: Iterable[Key]) -> dict[Key, str]:
+    """The texts of these responses."""
+    left = set(wanted)
+    found = (((row["prompt_id"], row["sample"]), row["text"]) for rows in asked.rows("text") for row in rows)
+    return {key: text for key, text in found if key in left}
 
 
 def _systematic(size: int, n: int, seed: str) -> list[int]:

@@ -13,10 +13,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from ..benchmark.errors import DemurError, raise_all
-from ..benchmark.files import read_parquet, write_atomic
+from ..benchmark.files import need_columns, parquet_batches, read_parquet, write_atomic
 from ..benchmark.prompts import load_prompt_set
 from ..benchmark.records import Prompt, Provenance
-from ..benchmark.runs import RunInfo, read_run_info
+from ..benchmark.runs import FinishedRun, open_run
 from ..benchmark.version import package_version
 from . import DEFAULT_SCORER, get_scorer
 from .agreement import Codes, agreement, codes_of
@@ -51,8 +51,7 @@ VERDICT_SCHEMA = pa.schema(
         ),
     ]
 )
-_READ = ("prompt_id", "sample", "text", "finish_reason", "error")
-_BATCH, _TOLD, _BUFFER = 1024, 128, 2**20
+_TOLD = 128
 _NOT_ASKED = Verdict("unscored", "judge_failure", None, "it measures harm, which says nothing on benign prompts")
 
 Progress = Callable[[int, int], None]
@@ -134,13 +133,19 @@ def score_run(
     return results
 
 
-def read_verdicts(path: Path | str) -> pd.DataFrame:
+def read_verdicts(path: Path | str, *, without: Sequence[str] = ()) -> pd.DataFrame:
     """Read a verdicts file.
+
+    Args:
+        path: of the file.
+        without: columns that are not needed, as ``evidence``, which is the largest.
 
     Raises:
         DemurError: missing, damaged, without a column, or with values outside the closed vocabulary.
     """
-    frame: pd.DataFrame = read_parquet(Path(path), list(VERDICT_SCHEMA.names)).to_pandas()
+    need_columns(Path(path), VERDICT_SCHEMA.names)
+    names = [name for name in VERDICT_SCHEMA.names if name not in without]
+    frame: pd.DataFrame = read_parquet(Path(path), names).to_pandas()
     unscored = frame["label"] == "unscored"
     p = frame["p_refused"].astype(float)
     faults = {
@@ -179,48 +184,39 @@ def _keys_and_codes(path: Path) -> tuple[str, Codes]:
     """A hash of what a verdicts file judged, in order, and its labels."""
     digest = hashlib.sha256()
     found = []
-    for rows in _batches(path, ("prompt_id", "sample", "response_sha256", "label"), "score the run again"):
+    names = ("prompt_id", "sample", "response_sha256", "label")
+    for table in parquet_batches(path, pa.schema([VERDICT_SCHEMA.field(name) for name in names])):
+        rows = table.to_pylist()
         digest.update("".join(f"{r['prompt_id']}\n{r['sample']}\n{r['response_sha256']}\n" for r in rows).encode())
         found.append(codes_of([row["label"] for row in rows]))
     return digest.hexdigest(), np.concatenate([codes_of([]), *found])
 
 
 @dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(FinishedRun):
     """A finished run and the prompts it asked; its responses stay on disk."""
 
-    table: Path
-    info: RunInfo
     prompts: Mapping[str, Prompt]
 
     @classmethod
     def open(cls, folder: Path) -> "Asked":
         """Open a run folder and the prompt set that it asked."""
-        table = folder / "responses" / "responses.parquet"
-        if not (folder / "run.json").is_file():
-            raise DemurError(
-                f"{folder}: not a run folder (it has no run.json)", "give the folder that `demur run` wrote"
-            )
-        if not table.is_file():
-            raise DemurError(f"{folder}: the run is not finished", "start it again with the same command; it goes on")
-        info = read_run_info(folder / "run.json")
-        asked = load_prompt_set(info.split, version=info.provenance.prompts_version)
+        run = open_run(folder)
+        asked = load_prompt_set(run.info.split, version=run.info.provenance.prompts_version)
         prompts = {prompt.id: prompt for prompt in asked.prompts}
         raise_all(
             "prompts of the run",
-            (f"{name} is not in split {info.split}" for name in info.prompt_ids if name not in prompts),
+            (f"{name} is not in split {run.info.split}" for name in run.info.prompt_ids if name not in prompts),
             "use the release of demur that made the run",
         )
-        return cls(table, info, prompts)
+        return cls(run.path, run.info, prompts)
 
 
 def _write(path: Path, run: Asked, scorer: Scorer, told: Callable[[int], None]) -> Counter[str]:
     counts: Counter[str] = Counter()
     done = 0
-    expected = ((name, sample) for name in run.info.prompt_ids for sample in range(run.info.samples))
     with write_atomic(path) as temporary, pq.ParquetWriter(temporary, VERDICT_SCHEMA, compression="zstd") as writer:
-        for rows in _batches(run.table, _READ, "run `demur check` on the folder"):
-            _same_keys(rows, expected, run.table)
+        for rows in run.rows("text", "finish_reason", "error"):
             verdicts = []
             for verdict in _judged(scorer, rows, run.prompts):
                 verdicts.append(verdict)
@@ -233,28 +229,7 @@ def _write(path: Path, run: Asked, scorer: Scorer, told: Callable[[int], None]) 
             counts.update(v.label if v.reason is None else f"unscored({v.reason})" for v in verdicts)
             done += len(rows)
             told(done)
-        if next(expected, None) is not None:
-            raise DemurError(f"{run.table}: it lacks responses that run.json lists", "run `demur check` on the folder")
     return counts
-
-
-def _batches(table: Path, columns: Sequence[str], fix: str) -> Iterator[list[dict[str, Any]]]:
-    """Rows of a Parquet file, some at a time; its pages are read as they are needed, not a whole row group at once."""
-    try:
-        with pq.ParquetFile(table, buffer_size=_BUFFER, pre_buffer=False) as opened:
-            for batch in opened.iter_batches(batch_size=_BATCH, columns=list(columns)):
-                yield batch.to_pylist()
-    except (pa.ArrowException, OSError) as fault:
-        raise DemurError(f"{table}: not a whole Parquet file (truncated or damaged)", fix) from fault
-
-
-def _same_keys(rows: Sequence[Mapping[str, Any]], expected: Iterator[tuple[str, int]], table: Path) -> None:
-    for row in rows:
-        if (row["prompt_id"], row["sample"]) != next(expected, None):
-            raise DemurError(
-                f"{table}: its rows are not those of run.json (at {row['prompt_id']} sample {row['sample']})",
-                "run `demur check` on the folder to see which",
-            )
 
 
 def _judged(scorer: Scorer, rows: Sequence[Mapping[str, Any]], prompts: Mapping[str, Prompt]) -> Iterator[Verdict]:

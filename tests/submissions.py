@@ -47,6 +47,7 @@ def scored_run(
     samples: int = 2,
     pairs_per_hazard: int | None = 1,
     temperature: float = 0.7,
+    shard: tuple[int, int] | None = None,
 ) -> Path:
     prompts = load_prompt_set("public", pairs_per_hazard=pairs_per_hazard)
     run(
@@ -56,6 +57,7 @@ def scored_run(
         samples=samples,
         out=folder,
         provenance=prompts.provenance,
+        shard=shard,
     )
     write_verdicts(folder)
     return folder

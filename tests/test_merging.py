@@ -12,7 +12,7 @@ from demur.benchmark.journal import read_journal
 from demur.benchmark.merging import merge, parse_shard, shard_of
 from demur.benchmark.records import Sampling
 from demur.benchmark.running import check_run, read_run, run
-from demur.tests.killing import PROVENANCE, SAMPLES, SAMPLING, Witness, prompts
+from demur.tests.witness import PROVENANCE, SAMPLES, SAMPLING, Witness, prompts
 
 SETTING = {"sampling": SAMPLING, "samples": SAMPLES, "provenance": PROVENANCE}
 

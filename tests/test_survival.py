@@ -7,6 +7,7 @@ import os
 import subprocess
 import sys
 import time
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
@@ -21,7 +22,7 @@ from demur.benchmark.errors import DemurError
 from demur.benchmark.journal import read_journal
 from demur.benchmark.records import Request, Response, Sampling
 from demur.benchmark.running import check_run, run
-from demur.tests.killing import PROVENANCE, SAMPLES, SAMPLING, SeparateWitness, Witness, prompts
+from demur.tests.witness import PROVENANCE, SAMPLES, SAMPLING, SeparateWitness, Witness, prompts
 
 SETTING = {"sampling": SAMPLING, "samples": SAMPLES, "provenance": PROVENANCE}
 
@@ -65,17 +66,23 @@ def table(out: Path) -> bytes:
     return (out / "responses" / "responses.parquet").read_bytes()
 
 
+KILLED = {"witness": 30, "separate": 30, "replay": 30, "server": 20}
+
+
 @pytest.mark.slow
 def test_no_kill_loses_or_doubles_a_response(tmp_path: Path) -> None:
-    kills = 0
-    for kind in ("witness", "separate", "replay"):
-        command = [sys.executable, "-m", "demur.tests.killing", kind, "16", "13", str(tmp_path / kind)]
-        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=900)
+    total: Counter[str] = Counter()
+    for kind, trials in KILLED.items():
+        command = [sys.executable, "-m", "demur.tests.killing", kind, str(trials), "13", str(tmp_path / kind)]
+        done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=1800)
         assert done.returncode == 0, done.stderr[-2000:]
         found = json.loads(done.stdout.splitlines()[-1])
         assert found["wrong"] == [], found
-        kills += found["kills"]
-    assert kills >= 100
+        assert found["kills"] >= trials, found
+        total.update({"trials": found["trials"], "kills": found["kills"], **found["done"]})
+    assert total["trials"] >= 100
+    for what, least in (("kills", 200), ("second processes refused", 10), ("cut .parquet", 20), ("cut .jsonl", 20)):
+        assert total[what] >= least, total
 
 
 @contextmanager

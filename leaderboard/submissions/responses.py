@@ -19,7 +19,7 @@ from ...benchmark.errors import DemurError
 from ...benchmark.files import write_atomic
 from ...benchmark.recipients import public_key
 from ...benchmark.records import FINISH_REASONS
-from ...benchmark.runs import read_run
+from ...benchmark.runs import open_run
 from .checking import read_submission
 from .submitted import Submission
 
@@ -76,7 +76,7 @@ def seal_responses(run: Path | str, place: Path | str, recipients: Sequence[str]
         DemurError: a broken submission, no salt for it in the run folder, texts that are not those of the submission,
             or a recipient that is no age public key.
     """
-    asked, submission = read_run(run), read_submission(place)
+    asked, submission = open_run(run), read_submission(place)
     path = salt_file(asked.path, submission.info.id)
     try:
         salt = path.read_text(encoding="utf-8").strip()
@@ -85,9 +85,8 @@ def seal_responses(run: Path | str, place: Path | str, recipients: Sequence[str]
             f"{path}: the salt of {submission.info.id} is not there",
             "give the run folder that the submission was made of, or submit the run again",
         ) from fault
-    names = ["prompt_id", "sample", "text", "finish_reason", "error"]
-    columns = [asked.responses[name].tolist() for name in names]
-    rows = [OpenedResponse(*row) for row in zip(*columns, strict=True)]
+    names = ("prompt_id", "sample", "text", "finish_reason", "error")
+    rows = [OpenedResponse(*(row[name] for name in names)) for rows in asked.rows(*names) for row in rows]
     _matched(submission, rows, salt, str(path))
     head = {"format": FORMAT, "submission": submission.info.id, "salt": salt}
     lines = [json.dumps(value) for value in (head, *(astuple(row) for row in rows))]

@@ -16,7 +16,7 @@ from ...benchmark.errors import DemurError, raise_all
 from ...benchmark.files import write_json, write_text
 from ...benchmark.prompts import manifest
 from ...benchmark.records import SIDES, VARIANTS, ModelInfo
-from ...benchmark.runs import Run, RunInfo, read_run
+from ...benchmark.runs import FinishedRun, RunInfo, open_run
 from ...benchmark.schema import check
 from ...benchmark.version import package_version
 from ...scorers.scoring import read_verdicts
@@ -97,16 +97,16 @@ def submit(
         DemurError: the run is unfinished or not scored, its verdicts are of other responses, some prompts of a pair
             were not asked, the stress test is of another model or impossible, or the submission exists.
     """
-    asked = read_run(run)
-    verdicts = _verdicts(asked, scorer)
-    said = {name: _verdicts(asked, name) for name in _others(asked, verdicts)}
-    pairs = _pairs(asked.info)
+    asked = open_run(run)
+    own = _verdicts(asked, _chosen(asked, scorer))
+    said = [_verdicts(asked, name) for name in _there(asked) if name != own.scorer.name]
     salt = secrets.token_hex(16)
-    texts = asked.responses["text"]
-    rows = verdicts.assign(response_sha256=[salted(salt, text) for text in texts])[list(ROW_COLUMNS)]
+    hashes = _salted(asked, salt, [own, *said])
+    pairs = _pairs(asked.info)
+    rows = own.rows.assign(response_sha256=hashes)[list(ROW_COLUMNS)]
     order = rows.sort_values(["prompt_id", "sample"]).index
     rows = rows.loc[order].reset_index(drop=True)
-    others = joined(rows, {_scorer_id(found).name: found["label"].loc[order] for found in said.values()})
+    others = joined(rows, {one.scorer.name: one.rows["label"].loc[order] for one in said})
     digest = rows_sha256(rows)
     model = _model(asked.info.model, declared or Declared())
     attached = None if stress is None else _attached(stress_source(Path(stress)), model)
@@ -117,7 +117,7 @@ def submit(
         package_version=package_version(),
         model=model,
         setting=_setting(asked.info),
-        scorer=_scorer_id(verdicts),
+        scorer=own.scorer,
         prompts=_prompts(asked.info, pairs),
         pairs=pairs,
         template_sha256=asked.info.template_sha256,
@@ -129,22 +129,11 @@ def submit(
         contact=contact,
         notes=notes,
         stress_sha256=None if attached is None else hashlib.sha256(attached).hexdigest(),
-        agreement=scorer_agreement(rows, others, [_scorer_id(found) for found in said.values()]),
+        agreement=scorer_agreement(rows, others, [one.scorer for one in said]),
     )
     # Before the submission: without its salt nobody could show which texts were meant.
     write_text(salt_file(asked.path, info.id), salt + "\n")
     return _write(Path(to), info, rows, others if said else None, attached)
-
-
-def _scorer_id(verdicts: pd.DataFrame) -> ScorerId:
-    """Whose verdicts these are."""
-    return ScorerId(*(str(verdicts[f"scorer_{part}"].iloc[0]) for part in ("name", "version", "hash")))
-
-
-def _others(run: Run, verdicts: pd.DataFrame) -> list[str]:
-    """The files of the other scorers that judged the run, by name."""
-    names = sorted(path.stem for path in (run.path / "verdicts").glob("*.parquet"))
-    return [name for name in names if name != _scorer_id(verdicts).name]
 
 
 def _attached(path: Path, model: Model) -> bytes:
@@ -154,41 +143,61 @@ def _attached(path: Path, model: Model) -> bytes:
     return path.read_bytes()
 
 
-def _verdicts(run: Run, scorer: str | None) -> pd.DataFrame:
-    """The verdicts of one scorer, in the order of the run's responses, proved to be of these responses."""
-    folder = run.path / "verdicts"
-    there = sorted(path.stem for path in folder.glob("*.parquet"))
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """What a scorer said of a run; ``rows`` in the order of its responses, with their unsalted hashes.
+
+    ``faults`` is what is wrong with the rest of its file.
+    """
+
+    path: Path
+    scorer: ScorerId
+    rows: pd.DataFrame
+    faults: list[str]
+
+
+def _there(run: FinishedRun) -> list[str]:
+    """The names of the scorers that judged the run."""
+    return sorted(path.stem for path in (run.path / "verdicts").glob("*.parquet"))
+
+
+def _chosen(run: FinishedRun, scorer: str | None) -> str:
+    there = _there(run)
     if not there:
         raise DemurError(f"{run.path}: not scored yet", f"run `demur score {run.path}` first")
     if scorer is None and len(there) > 1:
         raise DemurError(f"{run.path}: scored by {', '.join(there)}", "say which with --scorer")
-    name = scorer or there[0]
-    if name not in there:
-        raise DemurError(f"{run.path}: no verdicts of scorer {name!r}", f"there are those of {', '.join(there)}")
-    path = folder / f"{name}.parquet"
-    found = read_verdicts(path)
-    raise_all(str(path), _verdict_problems(run, found), f"run `demur score {run.path}` again")
-    order = pd.MultiIndex.from_frame(run.responses[["prompt_id", "sample"]])
-    ordered: pd.DataFrame = found.set_index(["prompt_id", "sample"]).loc[order].reset_index()
-    return ordered
+    if scorer not in (None, *there):
+        raise DemurError(f"{run.path}: no verdicts of scorer {scorer!r}", f"there are those of {', '.join(there)}")
+    return scorer or there[0]
 
 
-def _verdict_problems(run: Run, found: pd.DataFrame) -> list[str]:
-    keys = ["prompt_id", "sample"]
-    both = run.responses[[*keys, "text"]].merge(found[[*keys, "response_sha256"]], on=keys, how="outer", indicator=True)
+def _verdicts(run: FinishedRun, name: str) -> _Judged:
+    """The verdicts of one scorer; that they are of these very texts is for :func:`_salted` to see."""
+    path = run.path / "verdicts" / f"{name}.parquet"
+    found = read_verdicts(path, without=("evidence", "package_version"))
+    scorer = ScorerId(*(str(found[f"scorer_{part}"].iloc[0]) for part in ("name", "version", "hash")))
+    keys = list(zip(found["prompt_id"], found["sample"], strict=True))
+    place = {key: number for number, key in enumerate(keys)}
+    wanted = run.info.keys()
+    missing, strange = sum(key not in place for key in wanted), len(place.keys() - set(wanted))
+    raise_all(
+        str(path),
+        [f"{missing} responses without a verdict"] * bool(missing)
+        + [f"{strange} verdicts without a response"] * bool(strange),
+        f"run `demur score {run.path}` again",
+    )
+    rows = found[list(ROW_COLUMNS)]
+    if keys != wanted:
+        rows = rows.iloc[[place[key] for key in wanted]].reset_index(drop=True)
+    return _Judged(path, scorer, rows, _verdict_problems(run.info, found))
+
+
+def _verdict_problems(info: RunInfo, found: pd.DataFrame) -> list[str]:
     faults = []
-    for side, words in (("left_only", "responses without a verdict"), ("right_only", "verdicts without a response")):
-        count = int((both["_merge"] == side).sum())
-        if count:
-            faults.append(f"{count} {words}")
-    paired = both[both["_merge"] == "both"]
-    plain = paired["text"].map(lambda text: hashlib.sha256(text.encode()).hexdigest())
-    other = int((plain != paired["response_sha256"]).sum())
-    if other:
-        faults.append(f"{other} verdicts are of other responses than the run's")
     for column, expected in (
-        ("prompts_version", run.info.provenance.prompts_version),
-        ("prompts_hash", run.info.provenance.prompts_hash),
+        ("prompts_version", info.provenance.prompts_version),
+        ("prompts_hash", info.provenance.prompts_hash),
     ):
         if (found[column] != expected).any():
             faults.append(f"column {column} is not {expected!r} everywhere, as the run says")
@@ -196,6 +205,23 @@ def _verdict_problems(run: Run, found: pd.DataFrame) -> list[str]:
         if found[column].nunique(dropna=False) != 1:
             faults.append(f"column {column} has {found[column].nunique(dropna=False)} values")
     return faults
+
+
+def _salted(run: FinishedRun, salt: str, judged: Sequence[_Judged]) -> list[str]:
+    """The salted hash of each response, after the proof that all verdicts are of these texts; read a few at a time."""
+    stated = [one.rows["response_sha256"].tolist() for one in judged]
+    other = [0] * len(judged)
+    found: list[str] = []
+    for rows in run.rows("text"):
+        for row in rows:
+            plain = hashlib.sha256(row["text"].encode()).hexdigest()
+            for at, hashes in enumerate(stated):
+                other[at] += hashes[len(found)] != plain
+            found.append(salted(salt, row["text"]))
+    for one, count in zip(judged, other, strict=True):
+        faults = [f"{count} verdicts are of other responses than the run's"] * bool(count)
+        raise_all(str(one.path), faults + one.faults, f"run `demur score {run.path}` again")
+    return found
 
 
 def _pairs(info: RunInfo) -> dict[str, str]:
