@@ -143,7 +143,8 @@ class Trials:
         return code, said, lost
 
     def kept(self, way: Way, place: Path) -> dict[str, bytes]:
-        return {name: (place / named(place, name)).read_bytes() for name in way.before}
+        names = [named(place, name) for name in way.before]
+        return {name: (place / name).read_bytes() for name in names}
 
     def changed(self, place: Path, kept: Mapping[str, bytes]) -> str:
         gone = [name for name, content in kept.items() if (place / name).read_bytes() != content]
