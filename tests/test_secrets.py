@@ -99,6 +99,7 @@ def test_the_search_knows_every_form() -> None:
 # --- keys of servers -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_whole_way_with_a_key_leaves_no_trace(place: Place, key: str) -> None:
     with serving(complete) as found:
         assert place.demur(*RUN, "--base-url", found.url) == 0
@@ -387,6 +388,7 @@ def secret_of(path: Path) -> str:
     return path.read_text().splitlines()[-1]
 
 
+@pytest.mark.slow
 def test_a_maintainers_secrets_leave_no_trace(place: Place, desk: Path) -> None:
     phrase, kept = marker("phrase "), place.folder / "passphrase"
     kept.write_text(f"{phrase}\n")
