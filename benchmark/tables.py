@@ -3,13 +3,12 @@
 import io
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Any
 
 import pandas as pd
 
 from .errors import DemurError
 from .files import read_parquet
-from .untrusted import parse_json, unpacked
+from .untrusted import json_lines, unpacked
 
 __all__ = ["read_table"]
 
@@ -50,15 +49,4 @@ def _read(path: Path, kind: str) -> pd.DataFrame:
 
 def _json_lines(path: Path, lines: Iterable[bytes]) -> pd.DataFrame:
     """Rows as they stand. Not ``pandas.read_json``, which joins lone surrogates to other characters and makes dates."""
-    rows: list[dict[str, Any]] = []
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_json(line)
-        except ValueError as fault:
-            raise DemurError(f"{path}:{number}: cannot be read: {fault}", "correct that line") from fault
-        if not isinstance(row, dict):
-            raise DemurError(f"{path}:{number}: a {type(row).__name__}, not an object", "write one object a line")
-        rows.append(row)
-    return pd.DataFrame(rows)
+    return pd.DataFrame([row for _, row in json_lines(path, lines)])

@@ -4,12 +4,13 @@ import gzip
 import json
 import re
 import zlib
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from .errors import DemurError
 
-__all__ = ["MOST_RATIO", "SMALL_BYTES", "parse_json", "unpacked", "visible"]
+__all__ = ["MOST_RATIO", "SMALL_BYTES", "json_lines", "parse_json", "unpacked", "visible"]
 
 SMALL_BYTES = 64 * 2**20
 """What unpacks to no more than this is never taken for a bomb."""
@@ -56,6 +57,24 @@ def parse_json(text: str | bytes) -> Any:
         return json.loads(text)
     except RecursionError as fault:
         raise ValueError("nested too deeply") from fault
+
+
+def json_lines(path: Path, lines: Iterable[str | bytes]) -> Iterator[tuple[int, dict[str, Any]]]:
+    """The objects of JSON lines with the numbers of their lines; blank lines are left out.
+
+    Raises:
+        DemurError: a line is no JSON object.
+    """
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            row = parse_json(line)
+        except ValueError as fault:
+            raise DemurError(f"{path}:{number}: not valid JSON: {fault}", "write one JSON object a line") from fault
+        if not isinstance(row, dict):
+            raise DemurError(f"{path}:{number}: not a JSON object", "write one JSON object a line")
+        yield number, row
 
 
 def _bomb(path: Path) -> DemurError:

@@ -338,10 +338,10 @@ def test_json_lines_are_read_as_they_stand(tmp_path):
     assert found["created_at"][0] == "2020-01-01"
     assert list(found["n"]) == [1, 2]
     path.write_text('{"text": "a"}\n{"text": \n')
-    with pytest.raises(DemurError, match=r"t\.jsonl:2: cannot be read"):
+    with pytest.raises(DemurError, match=r"t\.jsonl:2: not valid JSON"):
         read_table(path)
     path.write_text("[1]\n")
-    with pytest.raises(DemurError, match=r"t\.jsonl:1: a list, not an object"):
+    with pytest.raises(DemurError, match=r"t\.jsonl:1: not a JSON object"):
         read_table(path)
 
 

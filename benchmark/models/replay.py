@@ -13,7 +13,7 @@ from typing import Any, cast
 from ..errors import DemurError, raise_all
 from ..files import parquet_columns, parquet_rows
 from ..records import FINISH_REASONS, FinishReason, ModelInfo, Request, Response, Sampling
-from ..untrusted import parse_json
+from ..untrusted import json_lines
 from .base import in_order
 from .thinking import split_thinking
 
@@ -190,7 +190,7 @@ def _read(path: Path) -> Iterator[tuple[int, Mapping[str, Any]]]:
         return
     try:
         with path.open(encoding="utf-8-sig", newline="") as lines:
-            yield from _csv_rows(path, lines) if path.suffix == ".csv" else _json_rows(path, lines)
+            yield from _csv_rows(path, lines) if path.suffix == ".csv" else json_lines(path, lines)
     except UnicodeDecodeError as fault:
         raise DemurError(f"{path}: not UTF-8 at byte {fault.start}", "save the file as UTF-8") from fault
     except OSError as fault:
@@ -210,19 +210,6 @@ def _csv_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[s
             line = reader.line_num + 1
     except csv.Error as fault:
         raise DemurError(f"{path}:{line}: not valid CSV: {fault}", "write the file again") from fault
-
-
-def _json_rows(path: Path, lines: Iterator[str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            row = parse_json(line)
-        except ValueError as fault:
-            raise DemurError(f"{path}:{number}: not valid JSON", "write one JSON object a line") from fault
-        if not isinstance(row, dict):
-            raise DemurError(f"{path}:{number}: not a JSON object", "write one JSON object a line")
-        yield number, row
 
 
 def _check_columns(path: Path, columns: Sequence[str]) -> None:
