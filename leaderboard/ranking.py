@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
+from threadpoolctl import threadpool_limits
 
 from ..benchmark.errors import DemurError
 from ..benchmark.version import package_version
@@ -88,7 +89,31 @@ def rank(
     for submission_id, count in Counter(one.info.id for one in submissions).items():
         if count > 1:
             raise DemurError(f"submission {submission_id} is there {count} times", "keep one folder for each id")
-    found = standings([one.info for one in submissions], withdrawn or {})
+    # Sums of matrix products are rounded otherwise with another number of threads.
+    with threadpool_limits(limits=1, user_api="blas"):
+        found = _figures(
+            submissions, withdrawn or {}, split, human or {}, tiers or {}, replicates=replicates, seed=seed
+        )
+    return replace(
+        found,
+        made_at=made_at or datetime.now(UTC).isoformat(timespec="seconds"),
+        external=list(external),
+        refused=list(refused),
+    )
+
+
+def _figures(
+    submissions: Sequence[Submission],
+    withdrawn: Mapping[str, str],
+    split: str | None,
+    human: Mapping[str, pd.DataFrame],
+    tiers: Mapping[str, Tier],
+    *,
+    replicates: int,
+    seed: int,
+) -> Board:
+    """The board without its time and what is passed through."""
+    found = standings([one.info for one in submissions], withdrawn)
     live = [one for one in submissions if found[one.info.id].state == "listed"]
     key = _board_key([one.info for one in live], split)
     cache: dict[tuple[tuple[str, ...], tuple[str, ...]], Resamples] = {}
@@ -97,20 +122,20 @@ def rank(
         pairs = (one.draws.pairs, one.draws.hazards)
         if pairs not in cache:
             cache[pairs] = resamples_of(one.draws, replicates, seed)
-        computed.append(compute(one, cache[pairs], (human or {}).get(one.info.id)))
+        computed.append(compute(one, cache[pairs], human.get(one.info.id)))
         shared.append(cache[pairs])
     judged = {one.submission.info.id: _judge(one, found[one.submission.info.id], key) for one in computed}
     ranked = [one for one in computed if judged[one.submission.info.id].state == "ranked"]
     resamples = next((s for one, s in zip(computed, shared, strict=True) if one in ranked), None)
     differences = _differences(ranked, resamples)
-    rows = _rows(computed, ranked, differences, judged, tiers or {})
+    rows = _rows(computed, ranked, differences, judged, tiers)
     alive = [at for at, one in enumerate(computed) if judged[one.submission.info.id].state in ORDER[:3]]
     first = next(
         (one.submission.info for one in computed if key is not None and _key(one.submission.info) == key), None
     )
     return Board(
         format="demur-board/1",
-        made_at=made_at or datetime.now(UTC).isoformat(timespec="seconds"),
+        made_at="",
         package_version=package_version(),
         prompts=None if first is None else _board_prompts(first, computed),
         scorer=None if first is None else first.scorer,
@@ -121,8 +146,8 @@ def rank(
         contrasts=contrasts(ranked, resamples, seed),
         null_tests=null_tests([computed[at] for at in alive], [shared[at] for at in alive]),
         references=references(max((one.submission.draws.planned for one in ranked), default=8)),
-        external=list(external),
-        refused=list(refused),
+        external=[],
+        refused=[],
     )
 
 

@@ -182,7 +182,7 @@ def test_unreadable_tables(tmp_path: Path) -> None:
         ("t.xlsx", b"", "unknown kind"),
         ("t.csv", b"", "cannot be read"),
         ("t.csv.gz", gzip.compress(b"a,b\n1,2\n" * 999)[:40], "cannot be read"),
-        ("t.jsonl", b"{broken", "cannot be read"),
+        ("t.jsonl", b"{broken", "not valid JSON"),
         ("t.parquet", b"PAR1", "not a whole Parquet file"),
         ("empty.csv", b"model,label\n", "no rows"),
     ):
