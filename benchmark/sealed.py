@@ -132,6 +132,7 @@ def read_identity(file: Path | None = None) -> list[pyrage.x25519.Identity]:
     named = os.environ.get("DEMUR_IDENTITY") if file is None else str(file)
     if not named:
         raise DemurError("the sealed splits need a key, and DEMUR_IDENTITY is not set", HOW_TO_ASK)
+    where = f"DEMUR_IDENTITY={named}" if file is None else named
     if "AGE-SECRET-KEY-" in named.upper():
         raise DemurError("DEMUR_IDENTITY holds a secret key itself", "write the key into a file and name the file")
     path = Path(named).expanduser()
@@ -139,7 +140,7 @@ def read_identity(file: Path | None = None) -> list[pyrage.x25519.Identity]:
         content = path.read_bytes()
     except OSError as fault:
         raise DemurError(
-            f"DEMUR_IDENTITY={named}: cannot read: {fault.strerror}", f"name an age identity file; {HOW_TO_ASK}"
+            f"{where}: cannot read: {fault.strerror}", f"name an age identity file; {HOW_TO_ASK}"
         ) from fault
     if content.startswith(b"age-encryption.org/"):
         content = _with_passphrase(content, passphrase())
@@ -149,9 +150,7 @@ def read_identity(file: Path | None = None) -> list[pyrage.x25519.Identity]:
     except pyrage.IdentityError:
         keys = []
     if not keys:
-        raise DemurError(
-            f"DEMUR_IDENTITY={named}: not an age identity file (a line AGE-SECRET-KEY-1...)", HOW_TO_ASK
-        ) from None
+        raise DemurError(f"{where}: not an age identity file (a line AGE-SECRET-KEY-1...)", HOW_TO_ASK) from None
     return keys
 
 

@@ -1,7 +1,6 @@
 """Tables that others made: CSV, JSON Lines or Parquet."""
 
 import io
-from collections.abc import Iterable
 from pathlib import Path
 
 import pandas as pd
@@ -42,11 +41,7 @@ def _read(path: Path, kind: str) -> pd.DataFrame:
     try:
         if kind == "csv":
             return pd.read_csv(content, dtype=str, keep_default_na=False)
-        return _json_lines(path, content)
+        # Rows as they stand: pandas.read_json joins lone surrogates to other characters and makes dates.
+        return pd.DataFrame([row for _, row in json_lines(path, content)])
     except (ValueError, TypeError, LookupError, OverflowError, RecursionError) as fault:
         raise DemurError(f"{path}: cannot be read: {str(fault)[:200]}", "check that the file is whole") from fault
-
-
-def _json_lines(path: Path, lines: Iterable[bytes]) -> pd.DataFrame:
-    """Rows as they stand. Not ``pandas.read_json``, which joins lone surrogates to other characters and makes dates."""
-    return pd.DataFrame([row for _, row in json_lines(path, lines)])

@@ -20,6 +20,7 @@ from .board import ExternalModel, ExternalTrack
 from .statistics.agreement import nested_shares, stability_of
 from .statistics.consistency import all_draws_succeed
 from .statistics.draws import SCORED, FloatArray, IntArray
+from .statistics.threads import one_blas_thread
 from .statistics.uncertainty import CONFIDENCE, REPLICATES, SEED, strata_of, stratified_weights
 from .submissions.architectures import curated
 from .tables import LabelTable
@@ -66,6 +67,7 @@ def sides_of(groups: Sequence[str], harmful: str | None, benign: str | None) -> 
     return Sides(harmful, benign)
 
 
+@one_blas_thread()
 def consistency_of(table: LabelTable, sides: Sides | None = None, replicates: int = REPLICATES) -> list[dict[str, Any]]:
     """All label-level figures of every model, ordered by name, as JSON values.
 

@@ -7,7 +7,6 @@ from datetime import UTC, datetime
 
 import numpy as np
 import pandas as pd
-from threadpoolctl import threadpool_limits
 
 from ..benchmark.errors import DemurError
 from ..benchmark.version import package_version
@@ -34,6 +33,7 @@ from .statistics.consistency import COVERAGE_FLOOR, RANKING_DRAWS, RANKING_K
 from .statistics.draws import FloatArray
 from .statistics.hazards import against_others
 from .statistics.ranks import Differences, all_differences, places, rank_sets, tie_groups
+from .statistics.threads import one_blas_thread
 from .statistics.uncertainty import CONFIDENCE, REPLICATES, SEED
 from .submissions.submitted import Submission, SubmissionInfo
 
@@ -52,6 +52,7 @@ class _Key:
     top_p: float
 
 
+@one_blas_thread()
 def rank(
     submissions: Sequence[Submission],
     *,
@@ -89,31 +90,7 @@ def rank(
     for submission_id, count in Counter(one.info.id for one in submissions).items():
         if count > 1:
             raise DemurError(f"submission {submission_id} is there {count} times", "keep one folder for each id")
-    # Sums of matrix products are rounded otherwise with another number of threads.
-    with threadpool_limits(limits=1, user_api="blas"):
-        found = _figures(
-            submissions, withdrawn or {}, split, human or {}, tiers or {}, replicates=replicates, seed=seed
-        )
-    return replace(
-        found,
-        made_at=made_at or datetime.now(UTC).isoformat(timespec="seconds"),
-        external=list(external),
-        refused=list(refused),
-    )
-
-
-def _figures(
-    submissions: Sequence[Submission],
-    withdrawn: Mapping[str, str],
-    split: str | None,
-    human: Mapping[str, pd.DataFrame],
-    tiers: Mapping[str, Tier],
-    *,
-    replicates: int,
-    seed: int,
-) -> Board:
-    """The board without its time and what is passed through."""
-    found = standings([one.info for one in submissions], withdrawn)
+    found = standings([one.info for one in submissions], withdrawn or {})
     live = [one for one in submissions if found[one.info.id].state == "listed"]
     key = _board_key([one.info for one in live], split)
     cache: dict[tuple[tuple[str, ...], tuple[str, ...]], Resamples] = {}
@@ -122,20 +99,20 @@ def _figures(
         pairs = (one.draws.pairs, one.draws.hazards)
         if pairs not in cache:
             cache[pairs] = resamples_of(one.draws, replicates, seed)
-        computed.append(compute(one, cache[pairs], human.get(one.info.id)))
+        computed.append(compute(one, cache[pairs], (human or {}).get(one.info.id)))
         shared.append(cache[pairs])
     judged = {one.submission.info.id: _judge(one, found[one.submission.info.id], key) for one in computed}
     ranked = [one for one in computed if judged[one.submission.info.id].state == "ranked"]
     resamples = next((s for one, s in zip(computed, shared, strict=True) if one in ranked), None)
     differences = _differences(ranked, resamples)
-    rows = _rows(computed, ranked, differences, judged, tiers)
+    rows = _rows(computed, ranked, differences, judged, tiers or {})
     alive = [at for at, one in enumerate(computed) if judged[one.submission.info.id].state in ORDER[:3]]
     first = next(
         (one.submission.info for one in computed if key is not None and _key(one.submission.info) == key), None
     )
     return Board(
         format="demur-board/1",
-        made_at="",
+        made_at=made_at or datetime.now(UTC).isoformat(timespec="seconds"),
         package_version=package_version(),
         prompts=None if first is None else _board_prompts(first, computed),
         scorer=None if first is None else first.scorer,
@@ -146,8 +123,8 @@ def _figures(
         contrasts=contrasts(ranked, resamples, seed),
         null_tests=null_tests([computed[at] for at in alive], [shared[at] for at in alive]),
         references=references(max((one.submission.draws.planned for one in ranked), default=8)),
-        external=[],
-        refused=[],
+        external=list(external),
+        refused=list(refused),
     )
 
 

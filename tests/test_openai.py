@@ -20,6 +20,7 @@ from demur.benchmark.models.openai import PATIENCE, OpenAIModel
 from demur.benchmark.records import Prompt, Provenance, Request, Response, Sampling
 from demur.benchmark.running import check_run, read_run, run
 from demur.tests.fault_server import Act, Script, always, complete, completion, refuse, serving, text_of
+from demur.tests.invented import invented
 
 KEY = "sk-demur-not-a-real-key-1234567890"
 WARM, COLD = Sampling(temperature=0.7, max_new_tokens=48), Sampling(temperature=0.0, max_new_tokens=48)
@@ -27,20 +28,7 @@ PROVENANCE = Provenance("1.0.0", "0" * 64, "0.1.0")
 
 
 def prompt(number: int) -> Prompt:
-    return Prompt(
-        f"p{number}/benign/canonical",
-        f"p{number}",
-        "benign",
-        "canonical",
-        "en",
-        "h",
-        "s",
-        "history",
-        f"What colour is the {number}th house in the street by the river?",
-        "public",
-        "1",
-        "c",
-    )
+    return invented(f"p{number}", f"What colour is the {number}th house in the street by the river?")
 
 
 def asking(count: int = 1, samples: int = 1) -> list[Request]:

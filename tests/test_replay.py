@@ -10,15 +10,12 @@ from demur.benchmark.errors import DemurError
 from demur.benchmark.models import load_model
 from demur.benchmark.models.replay import ReplayModel
 from demur.benchmark.models.thinking import split_thinking
-from demur.benchmark.records import Prompt, Request, Sampling
+from demur.benchmark.records import Request, Sampling
+from demur.tests.invented import invented
 
 
 def request(number: int, samples: int = 2) -> Request:
-    pair = f"pair{number}"
-    prompt = Prompt(
-        f"{pair}/benign/canonical", pair, "benign", "canonical", "en", "h", "s", "everyday", "hello", "public", "1", "c"
-    )
-    return Request(prompt, tuple(range(samples)))
+    return Request(invented(f"pair{number}", "hello"), tuple(range(samples)))
 
 
 REQUESTS = [request(number) for number in range(3)]

@@ -15,6 +15,7 @@ from transformers import (
 )
 
 from demur.benchmark.records import Prompt, Request
+from demur.tests.invented import invented
 
 TEMPLATE = (
     "{% for message in messages %}<|im_start|>{{ message['role'] }}\n{{ message['content'] }}<|im_end|>\n{% endfor %}"
@@ -68,10 +69,7 @@ def save(folder: Path, kind: str = "llama", *, template: bool = True, seed: int 
 
 
 def prompt(number: int, text: str) -> Prompt:
-    pair = f"pair{number:03d}"
-    return Prompt(
-        f"{pair}/benign/canonical", pair, "benign", "canonical", "en", "h", "s", "everyday", text, "public", "1", "c"
-    )
+    return invented(f"pair{number:03d}", text)
 
 
 TEXTS = ("hi", "a small house", WORDS[:90], "bread and bread and bread", "Ünïcödé?", WORDS[:200], "no")

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from demur.benchmark.records import ModelInfo, Prompt, Provenance, Request, Response, Sampling
+from demur.tests.invented import invented
 
 SAMPLES, PROMPTS = 2, 20
 SAMPLING = Sampling(max_new_tokens=8)
@@ -16,24 +17,7 @@ PROVENANCE = Provenance("1.0.0", "0" * 64, "0.1.0")
 
 
 def prompts() -> list[Prompt]:
-    def made(number: int) -> Prompt:
-        name = f"p{number:02d}"
-        return Prompt(
-            f"{name}/benign/canonical",
-            name,
-            "benign",
-            "canonical",
-            "en",
-            "h",
-            "s",
-            "history",
-            f"text {number}",
-            "public",
-            "1",
-            "c",
-        )
-
-    return [made(number) for number in range(PROMPTS)]
+    return [invented(f"p{number:02d}", f"text {number}") for number in range(PROMPTS)]
 
 
 def text_of(prompt: Prompt, sample: int) -> str:

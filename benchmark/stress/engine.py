@@ -173,7 +173,7 @@ class Engine:
                 groups.setdefault(layer, []).append((number, prompt))
         inputs = LayerInputs(self, prompts, [layer for layer in groups if 0 < layer < len(self.parts.layers)])
         # A pass over what comes after the opening must reach all positions that are read.
-        shared = min(common_opening(prompts), min(map(len, prompts)) - openers.depth) if self.shares_opening else 0
+        shared = common_opening(prompts, openers.depth) if self.shares_opening else 0
         done = 0
         for layer, pairs in sorted(groups.items()):
             given = inputs.of(layer)

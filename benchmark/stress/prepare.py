@@ -1,7 +1,7 @@
 """What every system starts from: tokens, the model's own answers, refusal openers, directions and routing."""
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -20,6 +20,7 @@ __all__ = ["MIN_REFUSALS", "MIN_REFUSAL_RATE", "Prepared", "Side", "judge", "lea
 
 MIN_REFUSAL_RATE = 0.2
 MIN_REFUSALS = 3
+REFUSING = frozenset({"refused", "partial"})
 MIN_OPENER_SHARE = 0.05
 CLEAR = 4.0
 """How many times the share among other answers an opener's share among refusals is, to decide by itself."""
@@ -119,33 +120,32 @@ def learn_openers(refusing: Sequence[Tokens], other: Sequence[Tokens]) -> Opener
         DemurError: nothing tells them apart.
     """
     ours, theirs = _shares([tokens[0] for tokens in refusing]), _shares([tokens[0] for tokens in other])
-    common = [token for token, share in ours.items() if share >= MIN_OPENER_SHARE and share > theirs.get(token, 0.0)]
-    unclear = [token for token in common if ours[token] < CLEAR * theirs.get(token, 0.0)]
-    # An opener of more of the other answers than of the refusals may still be the refusals' commonest.
-    both = [token for token, share in ours.items() if share >= MIN_OPENER_SHARE and token not in common] + unclear
-    lead: int | None = None
-    second: tuple[int, ...] = ()
-    if both:
-        lead = max(both, key=lambda token: (ours[token], -token))
+    both = [
+        token for token, share in ours.items() if MIN_OPENER_SHARE <= share < CLEAR * theirs.get(token, 0.0)
+    ]  # fmt: skip
+    lead, second = max(both, key=lambda token: (ours[token], -token), default=None), set[int]()
+    if lead is not None:
         after, theirs_after = (
             _shares([tokens[1] for tokens in rows if tokens[0] == lead and len(tokens) > 1])
             for rows in (refusing, other)
         )
-        second = tuple(
-            sorted(
-                token for token, share in after.items()
-                if share >= MIN_OPENER_SHARE and share > theirs_after.get(token, 0.0)
-            )
-        )  # fmt: skip
+        second = _telling(after, theirs_after)
     if not second:
         lead = None
-    first = tuple(sorted(token for token in common if token != lead))
+    first = _telling(ours, theirs) - {lead}
     if not first and lead is None:
         raise DemurError(
             "refusals of this model open with the same tokens as its other answers",
             "name the tokens that open a refusal",
         )
-    return Openers(first, lead, second)
+    return Openers(tuple(sorted(first)), lead, tuple(sorted(second)))
+
+
+def _telling(ours: Mapping[int, float], theirs: Mapping[int, float]) -> set[int]:
+    """Tokens of enough of the refusals, and of more of them than of the other answers."""
+    return {
+        token for token, share in ours.items() if share >= MIN_OPENER_SHARE and share > theirs.get(token, 0.0)
+    }  # fmt: skip
 
 
 def _shares(tokens: Sequence[int]) -> dict[int, float]:
@@ -163,11 +163,18 @@ def _answered(
     return replace(where, answered=tuple(verdict == "complied" for verdict in verdicts)), verdicts
 
 
-def _first_two(engine: Engine, prompts: Sequence[Tokens]) -> list[Tokens]:
-    """The first two tokens of greedy answers."""
-    first = engine.own_logits(prompts)[:, 0].argmax(dim=-1).tolist()
-    longer = [(*tokens, token) for tokens, token in zip(prompts, first, strict=True)]
-    return list(zip(first, engine.own_logits(longer)[:, 0].argmax(dim=-1).tolist(), strict=True))
+def _learnt(engine: Engine, taught: Sequence[tuple[Side, list[Judgement]]]) -> Openers:
+    """The openers of the first two tokens of judged greedy answers."""
+    refusing: list[Tokens] = []
+    other: list[Tokens] = []
+    for where, verdicts in taught:
+        first = engine.own_logits(where.prompts)[:, 0].argmax(dim=-1).tolist()
+        longer = [(*tokens, token) for tokens, token in zip(where.prompts, first, strict=True)]
+        second = engine.own_logits(longer)[:, 0].argmax(dim=-1).tolist()
+        for verdict, start in zip(verdicts, zip(first, second, strict=True), strict=True):
+            if verdict != "unscored":
+                (refusing if verdict in REFUSING else other).append(start)
+    return learn_openers(refusing, other)
 
 
 def prepare(subject: Subject, engine: Engine, plan: Settings) -> Prepared:
@@ -182,24 +189,23 @@ def prepare(subject: Subject, engine: Engine, plan: Settings) -> Prepared:
         (part, side): _answered(subject, engine, plan, part, side, limit=limit, stop=stop)
         for part, limit in limits.items() for side in ("harmful", "benign")
     }  # fmt: skip
-    openings: dict[bool, list[Tokens]] = {True: [], False: []}
-    scored: list[bool] = []
-    for (part, side), (where, verdicts) in judged.items():
-        # Openers are learnt from validation prompts, so that no figure is fitted to its own prompts.
-        starts = _first_two(engine, where.prompts) if part == "validation" else [()] * len(verdicts)
-        for verdict, start in zip(verdicts, starts, strict=True):
-            if verdict != "unscored" and start:
-                openings[verdict in ("refused", "partial")].append(start)
-            if side == "harmful" and verdict != "unscored":
-                scored.append(verdict in ("refused", "partial"))
+    scored = [
+        verdict in REFUSING
+        for (_, side), (_, verdicts) in judged.items()
+        for verdict in verdicts
+        if side == "harmful" and verdict != "unscored"
+    ]
     rate = sum(scored) / len(scored) if scored else 0.0
-    if sum(scored) < MIN_REFUSALS or rate < MIN_REFUSAL_RATE or not openings[True]:
+    # Openers are learnt from validation prompts, so that no figure is fitted to its own prompts.
+    taught = [entry for (part, _), entry in judged.items() if part == "validation"]
+    refuses = any(verdict in REFUSING for _, verdicts in taught for verdict in verdicts)
+    if sum(scored) < MIN_REFUSALS or rate < MIN_REFUSAL_RATE or not refuses:
         raise DemurError(
             f"{subject.name}: nothing to measure: it refuses {sum(scored)} of {len(scored)} scored harmful prompts "
             f"({rate:.0%}); at least {MIN_REFUSALS} and {MIN_REFUSAL_RATE:.0%} are needed",
             "measure a model that refuses, or give pairs that it refuses (--pairs)",
         )
-    openers = Openers(subject.openers) if subject.openers else learn_openers(openings[True], openings[False])
+    openers = Openers(subject.openers) if subject.openers else _learnt(engine, taught)
     sides = {}
     for key, (where, _) in judged.items():
         asked = openers.asked(where.prompts)

@@ -92,9 +92,9 @@ class LayerInputs:
         return found
 
 
-def common_opening(prompts: Sequence[Tokens]) -> int:
-    """How many first tokens all prompts share, fewer than the shortest has; 0 below :data:`LEAST`."""
-    first, most = prompts[0], min(map(len, prompts)) - 1
+def common_opening(prompts: Sequence[Tokens], leave: int = 1) -> int:
+    """How many first tokens all prompts share, ``leave`` fewer than the shortest has at most; 0 below :data:`LEAST`."""
+    first, most = prompts[0], min(map(len, prompts)) - leave
     shared = next((n for n in range(most) if any(tokens[n] != first[n] for tokens in prompts)), most)
     return shared if shared >= LEAST else 0
 

@@ -12,6 +12,7 @@ from ...benchmark.prompts import load_prompt_set
 from ...benchmark.records import Prompt, Request, Sampling
 from ...scorers.verdicts import Scorer, ScoreRequest
 from ..statistics.draws import READINGS
+from ..statistics.threads import one_blas_thread
 from ..statistics.uncertainty import CONFIDENCE, REPLICATES, SEED, stratified_weights
 from ..statistics.values import Estimate
 from .submitted import Submission
@@ -112,6 +113,7 @@ def _compared(verdicts: pd.DataFrame, now: pd.Series, prompts: int) -> Verificat
     )
 
 
+@one_blas_thread()
 def _with_interval(alike: np.ndarray[tuple[int, ...], np.dtype[np.float64]]) -> Estimate:
     """Mean with a percentile interval over prompts; the exact bound where all agree or none does."""
     value, n, tail = float(alike.mean()), len(alike), (1 - CONFIDENCE) / 2
