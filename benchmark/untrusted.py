@@ -20,8 +20,8 @@ _STEP = 2**20
 
 # Control characters but line feed; and what is invisible or changes the order of the text beside it.
 _STEERS = re.compile(
-    "[\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
-    "\U000e0000-\U000e007f]+"
+    "([\x00-\x09\x0b-\x1f\x7f-\x9f\u00ad\u061c\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ufff9-\ufffb\ud800-\udfff"
+    "\U000e0000-\U000e007f]+)"
 )
 
 
@@ -41,10 +41,11 @@ def visible(text: str) -> str:
 
     Tabs become four spaces, Windows line ends plain ones.
     """
-    return _STEERS.sub(
-        lambda found: "".join(map(_CODES.__getitem__, found.group())),
-        text.replace("\r\n", "\n").replace("\t", "    "),
-    )
+    pieces = _STEERS.split(text.replace("\r\n", "\n").replace("\t", "    "))
+    code = _CODES.__getitem__
+    # Every other piece is a run of such characters. A call for each of a million runs would take three times as long.
+    pieces[1::2] = [code(run) if len(run) == 1 else "".join(map(code, run)) for run in pieces[1::2]]
+    return "".join(pieces)
 
 
 def parse_json(text: str | bytes) -> Any:
