@@ -344,6 +344,17 @@ def test_every_view_fits_and_is_accessible(browser, width, scheme):
     reader.finish()
 
 
+@pytest.mark.parametrize("name", ["everything", "many"])
+def test_every_column_shows_on_a_small_laptop_and_scrolls_in_its_box_on_a_phone(browser, name):
+    wide, narrow = Reader(browser, width=1280), Reader(browser, width=390)
+    over = "(all) => all.filter((e) => e.offsetParent && e.scrollWidth > e.clientWidth).length"
+    for view in ("ranking", "architectures", "hazards", "stress"):
+        assert wide.open(name, view).eval_on_selector_all(".scroll", over) == 0, view
+        assert narrow.open(name, view).eval_on_selector_all(".scroll", over) > 0, view
+    wide.finish()
+    narrow.finish()
+
+
 @pytest.mark.parametrize("name", ["none", "one", "two"])
 def test_boards_of_few_models_open(browser, name):
     reader = Reader(browser)
