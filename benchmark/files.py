@@ -174,14 +174,17 @@ def _parquet(path: Path) -> Iterator[Any]:
     """An open Parquet file, with every fault of reading it as one message."""
     if path.is_file() and path.stat().st_size == 0:
         raise DemurError(f"{path}: the file is empty", "remake it, or delete it and run the same command again")
+    _reading(path, lambda: path.open("rb").close())
     try:
-        with _reading(
-            path,
-            lambda: pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True),
-        ) as opened:
-            _no_bomb(path, opened.metadata)
+        with pq.ParquetFile(path, buffer_size=BUFFER, pre_buffer=False, page_checksum_verification=True) as opened:
+            about = opened.metadata
+            groups = [about.row_group(number) for number in range(about.num_row_groups)]
+            # No checksum covers the end of the file, which says how many rows there are, twice.
+            if sum(group.num_rows for group in groups) != about.num_rows:
+                raise pa.ArrowInvalid("it says two numbers of rows")
+            _no_bomb(path, about.num_rows, sum(group.total_byte_size for group in groups))
             yield opened
-    except (pa.ArrowException, OSError) as fault:
+    except (pa.ArrowException, OSError, UnicodeDecodeError) as fault:
         raise DemurError(
             f"{path}: not a whole Parquet file (truncated or damaged)",
             "remake it, or delete it and run the same command again",
@@ -197,12 +200,11 @@ def _check_columns(path: Path, there: Sequence[str], wanted: Sequence[str]) -> N
         raise DemurError(f"{path}: column {', '.join(twice)} is there twice", "remake the file")
 
 
-def _no_bomb(path: Path, about: Any) -> None:
+def _no_bomb(path: Path, rows: int, size: int) -> None:
     """Refuse a small file that says of itself that it unpacks to something huge."""
     packed = path.stat().st_size
-    size = sum(about.row_group(group).total_byte_size for group in range(about.num_row_groups))
-    if size > max(SMALL_BYTES, MOST_PARQUET_RATIO * packed) or about.num_rows > max(MOST_ROWS, packed):
-        raise DemurError(f"{path}: {packed} bytes that unpack to {about.num_rows} rows, {size} bytes", "make it anew")
+    if size > max(SMALL_BYTES, MOST_PARQUET_RATIO * packed) or rows > max(MOST_ROWS, packed):
+        raise DemurError(f"{path}: {packed} bytes that unpack to {rows} rows, {size} bytes", "make it anew")
 
 
 def read_rows(path: Path, schema: pa.Schema) -> pa.Table:
@@ -232,8 +234,6 @@ def _reading(path: Path, read: Callable[[], T]) -> T:
     except UnicodeDecodeError as fault:
         raise DemurError(f"{path}: not UTF-8 at byte {fault.start}", "save the file as UTF-8") from fault
     except OSError as fault:
-        if isinstance(fault, pa.ArrowException):
-            raise
         raise DemurError(
             f"{path}: cannot read: {fault.strerror or fault}", "check the path and its permissions"
         ) from fault

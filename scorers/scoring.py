@@ -10,10 +10,9 @@ from typing import Any
 import numpy as np
 import pandas as pd
 import pyarrow as pa
-import pyarrow.parquet as pq
 
 from ..benchmark.errors import DemurError, raise_all
-from ..benchmark.files import need_columns, parquet_batches, read_parquet, write_atomic
+from ..benchmark.files import need_columns, parquet_batches, read_rows, write_parquet_groups
 from ..benchmark.prompts import load_prompt_set
 from ..benchmark.records import Prompt, Provenance
 from ..benchmark.runs import FinishedRun, open_run
@@ -144,8 +143,8 @@ def read_verdicts(path: Path | str, *, without: Sequence[str] = ()) -> pd.DataFr
         DemurError: missing, damaged, without a column, or with values outside the closed vocabulary.
     """
     need_columns(Path(path), VERDICT_SCHEMA.names)
-    names = [name for name in VERDICT_SCHEMA.names if name not in without]
-    frame: pd.DataFrame = read_parquet(Path(path), names).to_pandas()
+    wanted = pa.schema([field for field in VERDICT_SCHEMA if field.name not in without])
+    frame: pd.DataFrame = read_rows(Path(path), wanted).to_pandas()
     unscored = frame["label"] == "unscored"
     p = frame["p_refused"].astype(float)
     faults = {
@@ -214,22 +213,25 @@ class Asked(FinishedRun):
 
 def _write(path: Path, run: Asked, scorer: Scorer, told: Callable[[int], None]) -> Counter[str]:
     counts: Counter[str] = Counter()
-    done = 0
-    with write_atomic(path) as temporary, pq.ParquetWriter(temporary, VERDICT_SCHEMA, compression="zstd") as writer:
-        for rows in run.rows("text", "finish_reason", "error"):
-            verdicts = []
-            for verdict in _judged(scorer, rows, run.prompts):
-                verdicts.append(verdict)
-                if len(verdicts) % _TOLD == 0:
-                    told(done + len(verdicts))
-            if len(verdicts) != len(rows):
-                raise ValueError(f"{scorer.info.name}: {len(verdicts)} verdicts for {len(rows)} responses")
-            columns = _columns(rows, verdicts, scorer, run.info.provenance)
-            writer.write_table(pa.table(columns, schema=VERDICT_SCHEMA))
-            counts.update(v.label if v.reason is None else f"unscored({v.reason})" for v in verdicts)
-            done += len(rows)
-            told(done)
+    write_parquet_groups(path, VERDICT_SCHEMA, _tables(run, scorer, told, counts))
     return counts
+
+
+def _tables(run: Asked, scorer: Scorer, told: Callable[[int], None], counts: Counter[str]) -> Iterator[pa.Table]:
+    """The verdicts, a table for each batch of responses; their labels are added to ``counts``."""
+    done = 0
+    for rows in run.rows("text", "finish_reason", "error"):
+        verdicts = []
+        for verdict in _judged(scorer, rows, run.prompts):
+            verdicts.append(verdict)
+            if len(verdicts) % _TOLD == 0:
+                told(done + len(verdicts))
+        if len(verdicts) != len(rows):
+            raise ValueError(f"{scorer.info.name}: {len(verdicts)} verdicts for {len(rows)} responses")
+        yield pa.table(_columns(rows, verdicts, scorer, run.info.provenance), schema=VERDICT_SCHEMA)
+        counts.update(v.label if v.reason is None else f"unscored({v.reason})" for v in verdicts)
+        done += len(rows)
+        told(done)
 
 
 def _judged(scorer: Scorer, rows: Sequence[Mapping[str, Any]], prompts: Mapping[str, Prompt]) -> Iterator[Verdict]:
