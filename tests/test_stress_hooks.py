@@ -225,3 +225,17 @@ def test_decoder_layers_and_expert_modules():
     model = tiny_model("mixtral")
     assert len(anatomy_module.decoder_layers(model)) == 4
     assert [name for name, _ in expert_modules(model)] == [f"model.layers.{n}.mlp.experts" for n in range(4)]
+
+
+@pytest.mark.parametrize("seed", range(8))
+@pytest.mark.parametrize("dtype", [torch.float32, torch.bfloat16])
+def test_parts_are_told_apart_where_the_first_token_dwarfs_the_others(dtype, seed):
+    """Its rounding swallows whole outputs of its parts; the other tokens show what adds up."""
+    drawn = torch.Generator().manual_seed(seed)
+    large = torch.tensor([1.0, 0.0, 0.0, 0.0])[None, :, None]
+    attention, feed = ((torch.randn(1, 4, 64, generator=drawn) * (1 + 20 * large)).to(dtype) for _ in range(2))
+    before = (torch.randn(1, 4, 64, generator=drawn) * (1 + 300_000 * large)).to(dtype)
+    after = (before + attention) + feed
+    modules = torch.nn.Linear(1, 1), torch.nn.Linear(1, 1)
+    parts = [("self_attn", modules[0], attention), ("mlp", modules[1], feed)]
+    assert anatomy_module._writes(before, after, parts, 1.0) == ((modules[0],), (modules[1],))
