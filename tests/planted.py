@@ -9,7 +9,7 @@ import sqlite3
 import sys
 import uuid
 import zipfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -121,3 +121,16 @@ class Place:
 
     def traces(self, secret: str, *apart: Path) -> list[str]:
         return traces(secret, self.folder, self.said, apart)
+
+
+ECHOES: dict[str, Callable[[str], str]] = {
+    "plain": lambda key: f"Authorization: Bearer {key}",
+    "repr": lambda key: repr({"authorization": f"Bearer {key}"}),
+    "upper": lambda key: key.upper(),
+    "cut": lambda key: f"Incorrect key {key[:14]}***",
+    "quoted": lambda key: quote(f"Bearer {key}", safe=""),
+    "base64": lambda key: base64.b64encode(f"Authorization: Bearer {key}".encode()).decode(),
+    "base64 for addresses": lambda key: base64.urlsafe_b64encode(f"x:{key}".encode()).decode(),
+    "hexadecimal": lambda key: f"Bearer {key}".encode().hex(),
+}
+"""How a server repeats a key."""

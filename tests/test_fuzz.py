@@ -2,13 +2,10 @@
 
 import json
 import shutil
-import signal
 import zlib
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import pyarrow as pa
@@ -16,18 +13,13 @@ import pyarrow.parquet as pq
 import pyrage
 import pytest
 from hypothesis import HealthCheck, given, settings
-from hypothesis import strategies as st
 
 from demur.benchmark import ledger, pairs, recipients, sealed
 from demur.benchmark.errors import DemurError
 from demur.benchmark.importers import import_responses
 from demur.benchmark.journal import read_journal
 from demur.benchmark.manifest import FOLDER, read_manifest
-from demur.benchmark.merging import parse_shard
-from demur.benchmark.models import chat
 from demur.benchmark.models.replay import ReplayModel
-from demur.benchmark.models.server import retry_after
-from demur.benchmark.models.thinking import split_thinking
 from demur.benchmark.parts import Parts
 from demur.benchmark.prompts import load_prompt_set
 from demur.benchmark.records import Request, Response
@@ -35,7 +27,6 @@ from demur.benchmark.runs import check_run, read_run, read_run_info
 from demur.benchmark.spool import Spool
 from demur.benchmark.stress.cells import Cell, read_cells, write_cells
 from demur.benchmark.stress.pairs import read_pairs
-from demur.benchmark.stress.settings import parse_experts
 from demur.leaderboard import folder as board_folder
 from demur.leaderboard.board import as_json
 from demur.leaderboard.external import consistency_of, external_track, sides_of
@@ -45,8 +36,7 @@ from demur.leaderboard.submissions.responses import open_responses, seal_respons
 from demur.leaderboard.submissions.stress import read_stress
 from demur.leaderboard.submissions.submission import check_submission, submit
 from demur.leaderboard.tables import Columns, label_table
-from demur.scorers import judge, rubric
-from demur.scorers.guard_entries import guards, parse_finding
+from demur.scorers import rubric
 from demur.scorers.judge_cache import JudgeCache
 from demur.scorers.labelled import Columns as LabelledColumns
 from demur.scorers.labelled import parse_map, read_labelled
@@ -56,12 +46,12 @@ from demur.scorers.scoring import read_verdicts, score_run
 from demur.scorers.verdicts import LABELS
 from demur.tests.boards import board
 from demur.tests.boards import model as board_model
+from demur.tests.bounded import tried
 from demur.tests.mutations import TAILS, spoiled
 from demur.tests.stress_results import stress_result
 from demur.tests.submissions import scored_run
 
 CASES = Path(__file__).parent / "cases"
-SECONDS = 20
 
 
 MAINTAINER = pyrage.x25519.Identity.generate()
@@ -276,36 +266,6 @@ def _label_file(path: Path) -> LabelFile:
     return LabelFile(path.parent, "anna")
 
 
-@contextmanager
-def _in_time() -> Iterator[None]:
-    def late(_number: int, _frame: FrameType | None) -> None:
-        raise AssertionError(f"not done within {SECONDS} s of processor time, or six times that by the clock")
-
-    # By the clock alone a busy machine would be at fault.
-    before = [signal.signal(which, late) for which in (signal.SIGALRM, signal.SIGPROF)]
-    signal.setitimer(signal.ITIMER_PROF, SECONDS)
-    signal.alarm(6 * SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.setitimer(signal.ITIMER_PROF, 0)
-        for which, handler in zip((signal.SIGALRM, signal.SIGPROF), before, strict=True):
-            signal.signal(which, handler)
-
-
-def _tried(read: Callable[[Any], Any], given_: Any) -> None:
-    said = "a result"
-    with _in_time():
-        try:
-            read(given_)
-        except DemurError as fault:
-            said = str(fault)
-    assert said.strip()
-    assert "Traceback" not in said
-    assert len(said) < 20_000
-
-
 def _fuzz(home: Home, name: str, examples: int) -> None:
     if name in READERS:
         source, called, kind, read = READERS[name]
@@ -325,7 +285,7 @@ def _fuzz(home: Home, name: str, examples: int) -> None:
     @given(spoiled(whole, kind))
     def attack(content: bytes) -> None:
         path.write_bytes(content)
-        _tried(read, path)
+        tried(read, path)
 
     path.write_bytes(whole)
     if name not in UNFIT:
@@ -335,7 +295,7 @@ def _fuzz(home: Home, name: str, examples: int) -> None:
         for tail in TAILS:
             for content in (tail, whole + tail, tail + whole):
                 path.write_bytes(content)
-                _tried(read, path)
+                tried(read, path)
         attack()
     finally:
         # Other readers need this file too.
@@ -351,69 +311,3 @@ def test_spoiled_files_are_named_or_read(home: Home, name: str) -> None:
 @pytest.mark.parametrize("name", [*READERS, *FOLDERS])
 def test_many_spoiled_files_are_named_or_read(home: Home, name: str) -> None:
     _fuzz(home, name, 150)
-
-
-TEXTS = st.text(max_size=200) | st.sampled_from(
-    [
-        "",
-        "1/0",
-        "0/1",
-        "1/2",
-        "²/³",
-        "a=b",
-        "=refused",
-        "x=refused,=",
-        ",",
-        "A@http",
-        "@http://x",
-        "1:2",
-        "9" * 5000,
-        "\x00",
-    ]
-)
-JSON = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text(max_size=8),
-    lambda inner: st.lists(inner, max_size=4)
-    | st.dictionaries(
-        st.sampled_from(
-            ("choices", "message", "content", "error", "code", "usage", "detail", "msg",
-             "type", "text", "finish_reason", "innererror", "metadata", "refusal",
-             "completion_tokens", "completion_tokens_details", "reasoning_tokens")
-        ),
-        inner,
-        max_size=5,
-    ),
-    max_leaves=25,
-)  # fmt: skip
-PARSERS: dict[str, Callable[[str], Any]] = {
-    "map": lambda text: parse_map([text]),
-    "experts": lambda text: parse_experts([text]),
-    "members": judge.parse_members,
-    "public key": recipients.public_key,
-    "thinking": split_thinking,
-    "judgement": lambda text: rubric.parse_judgement(text, "0" * 16, rubric.load_rubric()),
-    "guards": lambda text: [parse_finding(guard, text) for guard in guards().values() if guard.pattern],
-    "retry-after": lambda text: retry_after({"retry-after": text, "retry-after-ms": text}),
-    "shard": parse_shard,
-}
-
-
-@pytest.mark.parametrize("name", PARSERS)
-@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(text=TEXTS)
-def test_parsers_of_words_take_anything(name: str, text: str) -> None:
-    _tried(PARSERS[name], text)
-
-
-@settings(max_examples=300, deadline=None)
-@given(JSON)
-def test_answers_of_servers_are_read_or_named(body: Any) -> None:
-    assert isinstance(chat.complaint(body, prompt="a prompt", key="key"), str)
-    assert isinstance(chat.filtered(body), bool)
-    assert isinstance(chat.error_code(body), str)
-    try:
-        given_answers = chat.answers(body)
-    except chat.MalformedError:
-        return
-    for answer in given_answers:
-        assert answer.text.encode("utf-8") is not None
