@@ -105,9 +105,10 @@ def stress(
 
 
 def _test_prompts(subject: Subject) -> list[Tokens]:
-    """The shortest, a middle and the longest training prompt: real text, because noise amplifies rounding."""
+    """Three short training prompts, of different lengths where there are: real text, as noise amplifies rounding."""
     prompts = sorted(set(tokens_of(subject, [pair.benign for pair in subject.part("train")])), key=len)
-    return list(dict.fromkeys([prompts[0], prompts[len(prompts) // 2], prompts[-1]]))
+    lengths = sorted({len(tokens): tokens for tokens in prompts}.values(), key=len)
+    return list(dict.fromkeys([*lengths[:3], *prompts]))[:3]
 
 
 def _claim(folder: Path, mark: str) -> None:
