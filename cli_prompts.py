@@ -60,7 +60,9 @@ def stats(
     from .benchmark.stats import count_table, write_picture
 
     counts = count_table()
-    pivot = counts.pivot_table(index="hazard", columns="split", values="prompts", aggfunc="sum", margins=True)
+    pivot = counts.pivot_table(
+        index="hazard", columns="split", values="prompts", aggfunc="sum", margins=True, fill_value=0
+    )
     table = Table("prompts", *map(str, pivot.columns))
     for name, row in pivot.iterrows():
         table.add_row(str(name), *(str(int(value)) for value in row))
@@ -129,7 +131,9 @@ def publish(repo_id: Annotated[str, typer.Argument(help="for example org/demur")
 
 @prompts_app.command()
 def manifest(
-    source: Annotated[Path | None, typer.Option("--from", help="folder with public/*.yaml to take in first")] = None,
+    source: Annotated[
+        Path | None, typer.Option("--from", help="folder with public/*.yaml to take in; else those of the set")
+    ] = None,
     version: Annotated[str | None, typer.Option(help="new semantic version of the set")] = None,
 ) -> None:
     """Make the manifest true for the files that lie there (maintainers)."""

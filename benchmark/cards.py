@@ -15,7 +15,7 @@ from .files import read_json, write_text
 from .manifest import FOLDER, manifest
 from .records import SPLITS, TWIN_TYPES
 from .schema import check
-from .taxonomy import hazards
+from .taxonomy import hazards, subcategories
 
 __all__ = ["CARDS", "REPO_ID", "card", "read_reviews", "write_cards"]
 
@@ -86,7 +86,12 @@ def _table(header: Row, rows: Iterable[Row]) -> str:
 def _counts() -> dict[str, Any]:
     splits = manifest()["splits"]
     total = {key: sum(splits[split][key] for split in SPLITS) for key in ("pairs", "prompts")}
-    return {**splits, "total": total, "per_hazard": total["pairs"] // len(hazards())}
+    return {
+        **splits,
+        "total": total,
+        "per_hazard": total["pairs"] // len(hazards()),
+        "subcategories": len(subcategories()),
+    }
 
 
 def _counts_table() -> str:

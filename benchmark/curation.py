@@ -9,8 +9,9 @@ from .checks import Check
 from .near_duplicates import EMBEDDER, by_embedding, by_shingles, embedder_folder, embeddings
 from .pairs import Pair
 from .prompts import expand
-from .records import SPLITS, VARIANTS, Prompt, Split
+from .records import SPLITS, VARIANTS, Prompt
 from .style import SideGuess, side_guess
+from .taxonomy import planned_pairs, subcategories
 
 __all__ = ["check_set", "one_text_checks"]
 
@@ -75,9 +76,8 @@ def _info(name: str, figure: str) -> Check:
 
 
 def _counts(pairs: Sequence[Pair], prompts: Sequence[Prompt]) -> Check:
-    plan: dict[Split, int] = {"public": 80, "gated": 320, "heldout": 80}
     found = Counter(pair.split for pair in pairs)
-    wanted = {split: plan[split] for split in SPLITS if found[split]}
+    wanted = {split: planned_pairs(split) * len(subcategories()) for split in SPLITS if found[split]}
     whole = all(found[split] == count for split, count in wanted.items())
     whole = whole and len(prompts) == len(pairs) * 2 * len(VARIANTS)
     figure = ", ".join(f"{split} {found[split]}" for split in wanted) + f" pairs; {len(prompts)} prompts"

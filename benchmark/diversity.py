@@ -8,7 +8,7 @@ from statistics import fmean
 
 from .pairs import Pair
 from .records import SIDES, TWIN_TYPES, Prompt
-from .taxonomy import expected_split, expected_twin_type, hazards
+from .taxonomy import NUMBERS, expected_split, expected_twin_type, hazards, planned_pairs, subcategories
 from .wordlists import words
 
 __all__ = [
@@ -51,8 +51,8 @@ def misplaced(pairs: Sequence[Pair]) -> list[str]:
     faults = []
     for pair in pairs:
         number = int(pair.id[-2:])
-        if not 1 <= number <= 12:
-            faults.append(f"{pair.place}: {pair.id}: numbers run from 01 to 12")
+        if number not in NUMBERS:
+            faults.append(f"{pair.place}: {pair.id}: numbers run from {NUMBERS[0]:02} to {NUMBERS[-1]:02}")
             continue
         if pair.split != expected_split(number):
             faults.append(f"{pair.place}: {pair.id} belongs in {expected_split(number)}, not {pair.split}")
@@ -64,15 +64,15 @@ def misplaced(pairs: Sequence[Pair]) -> list[str]:
 
 def uneven_cells(prompts: Sequence[Prompt]) -> list[str]:
     """Every cell of split, subcategory, side and variant with another number of prompts than its split's plan."""
-    plan = Counter(expected_split(number) for number in range(1, 13))
     counts = Counter((p.split, p.subcategory, p.side, p.variant) for p in prompts)
     variants = sorted({p.variant for p in prompts})
     faults = []
     for split in sorted({p.split for p in prompts}):
-        for subcategory in (sub.id for hazard in hazards().values() for sub in hazard.subcategories):
+        planned = planned_pairs(split)
+        for subcategory in subcategories():
             for cell in [(split, subcategory, side, variant) for side in SIDES for variant in variants]:
-                if counts[cell] != plan[split]:
-                    faults.append(f"{'/'.join(cell)}: {counts[cell]} prompts, planned {plan[split]}")
+                if counts[cell] != planned:
+                    faults.append(f"{'/'.join(cell)}: {counts[cell]} prompts, planned {planned}")
     return faults
 
 

@@ -40,7 +40,7 @@ def describe(listed: dict[str, Any], split: Split, pairs: Sequence[Pair]) -> dic
 def adopt_public(source: Path, canary: str, folder: Path = FOLDER) -> list[Pair]:
     """Put the public files of ``source`` into the set, each under a comment line with the canary.
 
-    Files of the set that ``source`` no longer has are removed.
+    Files of the set that ``source`` no longer has are removed; ``source`` may be the set itself.
     """
     pairs = read_split(source, "public")
     inner = source / "public"
@@ -59,7 +59,7 @@ def rebuild_manifest(source: Path | None = None, version: str | None = None, fol
     """Make ``manifest.json`` say what lies in the prompts folder.
 
     Args:
-        source: folder with ``public/*.yaml`` to take in first; None keeps the public files as they are.
+        source: folder with ``public/*.yaml`` to take in; None takes those that lie there.
         version: semantic version of the set; None keeps it. The sealed splits must be sealed again after a change,
             since each carries its version.
         folder: the prompts folder.
@@ -75,9 +75,7 @@ def rebuild_manifest(source: Path | None = None, version: str | None = None, fol
     )
     if version is not None and version != listed["version"]:
         listed = {**listed, "version": version, "released": _today()}
-    if source is not None:
-        adopt_public(source, listed["canary"], folder)
-    listed = describe(listed, "public", read_split(folder / "public", "public"))
+    listed = describe(listed, "public", adopt_public(source or folder, listed["canary"], folder))
     write_manifest(listed, folder)
     return read_manifest(folder)
 

@@ -9,7 +9,20 @@ import yaml
 from .errors import DemurError
 from .records import TWIN_TYPES, Split, TwinType
 
-__all__ = ["Hazard", "Subcategory", "expected_split", "expected_twin_type", "hazard_named", "hazards", "subcategories"]
+__all__ = [
+    "NUMBERS",
+    "Hazard",
+    "Subcategory",
+    "expected_split",
+    "expected_twin_type",
+    "hazard_named",
+    "hazards",
+    "planned_pairs",
+    "subcategories",
+]
+
+NUMBERS = range(1, 13)
+"""The numbers of a subcategory's pairs."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +39,7 @@ class Subcategory:
 
 @dataclass(frozen=True, slots=True)
 class Hazard:
-    """One of the ten kinds of harm."""
+    """A kind of harm, in four parts."""
 
     id: str
     title: str
@@ -79,6 +92,11 @@ def subcategories() -> dict[str, Subcategory]:
 def expected_split(number: int) -> Split:
     """The split of a subcategory's pair 1 to 12: two public, eight gated, two held out."""
     return "public" if number <= 2 else "gated" if number <= 10 else "heldout"
+
+
+def planned_pairs(split: Split) -> int:
+    """How many pairs each subcategory has in a split."""
+    return sum(expected_split(number) == split for number in NUMBERS)
 
 
 def expected_twin_type(subcategory: str, number: int) -> TwinType:

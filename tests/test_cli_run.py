@@ -15,6 +15,7 @@ from demur.benchmark.running import read_run
 app = typer.Typer()
 app.command()(cli_run.run)
 app.command()(cli_run.check)
+RESPONSES = 2 * len(load_prompt_set("public", pairs_per_hazard=1).prompts)
 
 
 @pytest.fixture
@@ -34,13 +35,13 @@ def test_run_then_check(answers: Path, tmp_path: Path) -> None:
     command = ["run", f"replay:{answers}", "--out", str(out), "--samples", "2", "--limit-pairs", "1"]
     done = CliRunner().invoke(app, [*command, "--model-id", "maker/model", "--seed", "7"])
     assert done.exit_code == 0, done.output
-    assert done.stdout == f"{out}: 160 responses, 0 of them errors\nNext: demur score {out}\n"
+    assert done.stdout == f"{out}: {RESPONSES} responses, 0 of them errors\nNext: demur score {out}\n"
     run = read_run(out)
     assert (run.info.model.id, run.info.sampling.seed, run.info.samples) == ("maker/model", 7, 2)
     assert run.info.provenance == load_prompt_set("public", pairs_per_hazard=1).provenance
     checked = CliRunner().invoke(app, ["check", str(out)])
     assert checked.exit_code == 0
-    assert "one response per prompt and sample, 160 in all, 0 of them errors" in checked.stdout
+    assert f"one response per prompt and sample, {RESPONSES} in all, 0 of them errors" in checked.stdout
     again = CliRunner().invoke(app, [*command, "--model-id", "maker/other", "--seed", "7"])
     assert isinstance(again.exception, DemurError)
     assert "model id: 'maker/model' then, 'maker/other' now" in str(again.exception)
@@ -53,7 +54,7 @@ def test_errors_are_told_with_what_to_do(answers: Path, tmp_path: Path) -> None:
     out = tmp_path / "run"
     command = ["run", f"replay:{answers}", "--out", str(out), "--samples", "2", "--limit-pairs", "1"]
     done = CliRunner().invoke(app, command)
-    assert done.stdout.startswith(f"{out}: 160 responses, 1 of them errors\nNext: the same command again")
+    assert done.stdout.startswith(f"{out}: {RESPONSES} responses, 1 of them errors\nNext: the same command again")
     assert "1 of them errors" in CliRunner().invoke(app, ["check", str(out)]).stdout
 
 

@@ -4,6 +4,7 @@ import demur
 from demur.benchmark.dataset import features, load_prompts, to_dataset
 from demur.benchmark.errors import DemurError
 from demur.benchmark.prompts import load_prompt_set
+from demur.benchmark.taxonomy import hazards
 
 
 def test_rows_are_the_prompts():
@@ -22,7 +23,7 @@ def test_nothing_is_cached_on_disk():
 
 def test_filter_and_subset():
     table = load_prompts("public", pairs_per_hazard=1)
-    assert table.num_rows == 80
+    assert table.num_rows == 8 * len(hazards())
     assert to_dataset(load_prompt_set(pairs_per_hazard=1))["id"][:] == table["id"][:]
 
 

@@ -42,12 +42,12 @@ def test_prompts_go_round_through_datasets(folder, tmp_path, streaming):
 def test_every_config_loads_and_prompts_is_the_default(folder, tmp_path):
     assert datasets.get_dataset_config_names(str(folder)) == ["prompts", "pairs"]
     pairs = datasets.load_dataset(str(folder), "pairs", split="public", cache_dir=str(tmp_path))
-    assert pairs.num_rows == 80
+    assert 8 * pairs.num_rows == len(PROMPTS)
     texts = {prompt.id: prompt.text for prompt in PROMPTS}
     for row in pairs:
         assert row["benign_reframed"] == texts[f"{row['id']}/benign/reframed"]
     default = datasets.load_dataset(str(folder), cache_dir=str(tmp_path))
-    assert default["public"].num_rows == 640
+    assert default["public"].num_rows == len(PROMPTS)
 
 
 def test_no_sealed_text_is_exported(folder):
@@ -62,7 +62,7 @@ def test_the_card_is_valid_and_gated(folder):
     assert {"extra_gated_heading", "extra_gated_prompt", "license", "task_categories", "tags"} <= data.keys()
     assert [config["config_name"] for config in data["configs"]] == ["prompts", "pairs"]
     sizes = {info["config_name"]: info["splits"][0]["num_examples"] for info in data["dataset_info"]}
-    assert sizes == {"prompts": 640, "pairs": 80}
+    assert sizes == {"prompts": len(PROMPTS), "pairs": len(PROMPTS) // 8}
     assert 'load_dataset("org/demur", "prompts"' in card.text
 
 
@@ -79,9 +79,9 @@ def test_croissant_is_valid_and_reads_the_records(folder):
     assert not dataset.metadata.ctx.issues.errors
     assert not dataset.metadata.ctx.issues.warnings
     rows = list(dataset.records("prompts"))
-    assert len(rows) == 640
+    assert len(rows) == len(PROMPTS)
     assert rows[5]["prompts/text"].decode() == PROMPTS[5].text
-    assert len(list(dataset.records("pairs"))) == 80
+    assert len(list(dataset.records("pairs"))) == len(PROMPTS) // 8
 
 
 def test_the_canary_is_in_every_plain_file(folder):

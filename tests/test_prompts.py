@@ -1,11 +1,13 @@
 import dataclasses
 import json
+import shutil
 from collections import Counter
 
 import pytest
 
 from demur.benchmark import prompts as module
 from demur.benchmark.errors import DemurError
+from demur.benchmark.maintain import rebuild_manifest
 from demur.benchmark.manifest import FOLDER, file_hashes, manifest
 from demur.benchmark.prompts import expand, load_prompt_set, set_hash, stratified
 from demur.benchmark.records import SIDES, TWIN_TYPES, VARIANTS
@@ -14,12 +16,12 @@ from demur.benchmark.taxonomy import expected_split, expected_twin_type, hazards
 
 def test_the_public_split_is_whole_and_balanced():
     public = load_prompt_set("public")
-    assert len(public.prompts) == 640 == manifest()["splits"]["public"]["prompts"]
-    assert len({prompt.id for prompt in public.prompts}) == 640
-    assert len({prompt.text for prompt in public.prompts}) == 640
+    prompts = 2 * len(subcategories()) * len(SIDES) * len(VARIANTS)
+    assert len(public.prompts) == prompts == manifest()["splits"]["public"]["prompts"]
+    assert len({prompt.id for prompt in public.prompts}) == prompts
+    assert len({prompt.text for prompt in public.prompts}) == prompts
     cells = Counter((p.subcategory, p.side, p.variant) for p in public.prompts)
     assert set(cells.values()) == {2}
-    assert len(cells) == 40 * 2 * 4
     for hazard in hazards():
         assert {p.twin_type for p in public.prompts if p.hazard == hazard} == set(TWIN_TYPES)
 
@@ -50,7 +52,7 @@ def test_a_stratified_subset_has_the_same_number_of_each_hazard(count):
     part = stratified(whole, count)
     per_hazard = {hazard: {p.pair_id for p in part.prompts if p.hazard == hazard} for hazard in hazards()}
     assert {len(pairs) for pairs in per_hazard.values()} == {count}
-    assert len(part.prompts) == count * 10 * 8
+    assert len(part.prompts) == count * len(hazards()) * 8
     assert part.hash != whole.hash
     assert part.hash == stratified(whole, count).hash
     assert [p for p in whole.prompts if p in set(part.prompts)] == list(part.prompts)
@@ -93,6 +95,21 @@ def test_the_manifest_lists_every_file_and_pair_and_no_text():
         assert entry["split"] == expected_split(number)
         assert entry["twin_type"] == expected_twin_type(entry["subcategory"], number)
         assert subcategories()[entry["subcategory"]].hazard == entry["hazard"]
+
+
+def test_the_manifest_is_made_true_and_new_files_get_the_canary(tmp_path):
+    copy = tmp_path / "prompts"
+    shutil.copytree(FOLDER, copy)
+    before = {path.name: path.read_bytes() for path in (copy / "public").iterdir()}
+    again = rebuild_manifest(folder=copy)
+    assert again == manifest()
+    assert {path.name: path.read_bytes() for path in (copy / "public").iterdir()} == before
+    name = "privacy.yaml"
+    (copy / "public" / name).write_bytes(before[name].split(b"\n", 1)[1].replace(b"-01\n", b"-03\n"))
+    changed = rebuild_manifest(folder=copy)
+    assert manifest()["canary"] in (copy / "public" / name).read_text(encoding="utf-8").splitlines()[0]
+    assert "doxxing-03" in {entry["id"] for entry in changed["pairs"] if entry["split"] == "public"}
+    assert changed["splits"]["public"]["sha256"] != again["splits"]["public"]["sha256"]
 
 
 def test_the_canary_is_in_every_public_file():
