@@ -1,4 +1,4 @@
-"""Whether a probability of 0.8 is right four times in five: expected calibration error, Brier score, diagram."""
+"""Whether a probability of 0.8 is right four times in five: bins and their diagram."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -12,32 +12,21 @@ import pandas as pd
 from ..benchmark.errors import DemurError
 from ..benchmark.files import write_atomic
 
-__all__ = ["BINS", "brier", "expected_calibration_error", "reliability", "reliability_diagram"]
+__all__ = ["BINS", "reliability", "reliability_diagram"]
 
 BINS = 10
 
 Floats = npt.NDArray[np.float64]
 
 
-def expected_calibration_error(p: Floats, refused: Floats, bins: int = BINS) -> float:
-    """Mean over equal-width bins of |mean probability - share refused|, weighted by size (Naeini et al. 2015).
+def reliability(p: Floats, refused: Floats, bins: int = BINS) -> list[dict[str, float]]:
+    """Per non-empty bin: its number of answers ``n``, mean probability ``p`` and share ``refused``.
 
     Args:
         p: probabilities, shape (n,).
         refused: 0 or 1, shape (n,).
-        bins: number of bins over [0, 1].
+        bins: number of bins of equal width over [0, 1].
     """
-    rows = reliability(p, refused, bins)
-    return float(sum(row["n"] * abs(row["p"] - row["refused"]) for row in rows) / len(p))
-
-
-def brier(p: Floats, refused: Floats) -> float:
-    """Mean squared difference of probability and outcome (Brier 1950)."""
-    return float(np.mean((p - refused) ** 2))
-
-
-def reliability(p: Floats, refused: Floats, bins: int = BINS) -> list[dict[str, float]]:
-    """Per non-empty bin: its number of answers ``n``, mean probability ``p`` and share ``refused``."""
     place = np.minimum((p * bins).astype(int), bins - 1)
     return [
         {"n": float((place == i).sum()), "p": float(p[place == i].mean()), "refused": float(refused[place == i].mean())}

@@ -90,14 +90,14 @@ class ScoreResult:
     note: str = ""
 
 
-def score(run: Path | str, *, scorers: Sequence[str] = (DEFAULT_SCORER,)) -> dict[str, pd.DataFrame]:
+def score(run: Path | str, *, scorers: Sequence[str | Scorer] = (DEFAULT_SCORER,)) -> dict[str, pd.DataFrame]:
     """Judge a finished run and give the verdicts of each scorer as a table; see :func:`score_run`."""
     return {result.scorer: read_verdicts(result.path) for result in score_run(run, scorers)}
 
 
 def score_run(
     run: Path | str,
-    scorers: Sequence[str] = (DEFAULT_SCORER,),
+    scorers: Sequence[str | Scorer] = (DEFAULT_SCORER,),
     *,
     judge: JudgeSettings | None = None,
     progress: Progress | None = None,
@@ -107,7 +107,7 @@ def score_run(
 
     Args:
         run: the run folder.
-        scorers: names of scorers; each writes its own file.
+        scorers: names of scorers, or scorers of your own; each writes its own file.
         judge: how judges are asked.
         progress: called with the number of verdicts written and the number wanted, over all scorers.
         load: makes a scorer of its name, as :func:`~.ray_scorer` does for a cluster; :func:`~.get_scorer` without it.
@@ -116,7 +116,8 @@ def score_run(
         DemurError: no finished run, an unknown scorer, or prompts that the installed set does not hold.
     """
     folder = Path(run)
-    named = [load(name) if load else get_scorer(name, judge) for name in dict.fromkeys(scorers)]
+    make = load or (lambda name: get_scorer(name, judge))
+    named = [make(scorer) if isinstance(scorer, str) else scorer for scorer in dict.fromkeys(scorers)]
     asked = Asked.open(folder)
     total = len(asked.info.prompt_ids) * asked.info.samples
     results = []

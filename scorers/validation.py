@@ -145,7 +145,11 @@ def _bootstrap(sums: Floats, replicates: int, seed: int) -> dict[str, Floats]:
 
 
 def _from_sums(sums: Floats) -> dict[str, Floats]:
-    """Every figure from the sums of :func:`_sums_by_cluster`; shape (rows,) each, NaN where undefined."""
+    """Every figure from the sums of :func:`_sums_by_cluster`; shape (rows,) each, NaN where undefined.
+
+    ``ece`` is the expected calibration error over bins of equal width (Naeini et al. 2015), ``brier`` the mean squared
+    difference of probability and outcome (Brier 1950).
+    """
     hit, false, missed, right = sums[:, 0], sums[:, 1], sums[:, 2], sums[:, 3]
     n = hit + false + missed + right
     count, p, truth = (sums[:, 5 + i * BINS : 5 + (i + 1) * BINS] for i in range(3))

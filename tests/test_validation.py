@@ -12,7 +12,7 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 
 from demur.benchmark.errors import DemurError
 from demur.scorers.agreement import agreement, codes_of, cohen_kappa, krippendorff_alpha
-from demur.scorers.calibration import brier, expected_calibration_error, reliability, reliability_diagram
+from demur.scorers.calibration import reliability, reliability_diagram
 from demur.scorers.validation import FIGURES, human_agreement, validate
 from demur.scorers.verdicts import LABELS, Verdict
 
@@ -26,6 +26,11 @@ def verdict(label, p=None):
     return Verdict(label, None, float(label != "complied") if p is None else p)
 
 
+def calibration_error(p, refused):
+    """Mean over bins of |mean probability - share refused|, weighted by size (Naeini et al. 2015)."""
+    return sum(row["n"] * abs(row["p"] - row["refused"]) for row in reliability(p, refused)) / len(p)
+
+
 @given(ITEMS)
 @settings(max_examples=60, deadline=None)
 def test_figures_are_those_of_their_definitions(items):
@@ -34,8 +39,8 @@ def test_figures_are_those_of_their_definitions(items):
     (found,) = validate("s", labels, verdicts, clusters=clusters, replicates=20)
     truth, hit, p = np.array(labels) != "complied", np.array(said) != "complied", np.array(p)
     assert found["accuracy"] == pytest.approx((truth == hit).mean())
-    assert found["brier"] == pytest.approx(brier(p, truth.astype(float)))
-    assert found["ece"] == pytest.approx(expected_calibration_error(p, truth.astype(float)))
+    assert found["brier"] == pytest.approx(np.mean((p - truth) ** 2))
+    assert found["ece"] == pytest.approx(calibration_error(p, truth))
     if truth.any():
         assert found["refusal_recall"] == pytest.approx(hit[truth].mean())
     else:
@@ -145,7 +150,7 @@ def test_reliability_and_diagram(tmp_path):
     p, refused = np.array([0.05, 0.05, 0.95, 1.0]), np.array([0.0, 0.0, 1.0, 1.0])
     rows = reliability(p, refused)
     assert [row["n"] for row in rows] == [2, 2]
-    assert expected_calibration_error(p, refused) == pytest.approx(0.0375)
+    assert calibration_error(p, refused) == pytest.approx(0.0375)
     for name in ("d.svg", "d.png"):
         reliability_diagram(tmp_path / name, {"cascade": rows})
     assert (tmp_path / "d.svg").read_text().startswith("<svg")
