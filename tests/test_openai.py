@@ -249,7 +249,8 @@ def test_options_out_of_range(options: dict[str, Any]) -> None:
 
 
 def test_a_missing_package_is_named(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(models.NEEDS, "openai", ("no_such_package", "openai"))
+    missing = replace(models.BACKENDS["openai"], needs=("no_such_package", "openai"))
+    monkeypatch.setitem(models.BACKENDS, "openai", missing)
     with pytest.raises(DemurError, match=r"no_such_package.*\n.*demur\[openai\]"):
         load_model("openai:m", base_url="http://localhost:1/v1")
 

@@ -2,6 +2,7 @@
 
 import sys
 from collections.abc import Iterator
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from types import ModuleType, SimpleNamespace
@@ -10,7 +11,7 @@ from typing import Any
 import pytest
 
 from demur.benchmark.errors import DemurError
-from demur.benchmark.models import NEEDS, load_model
+from demur.benchmark.models import BACKENDS, load_model
 from demur.benchmark.records import Provenance, Sampling
 from demur.benchmark.running import check_run, read_run, run
 from demur.tests import tiny
@@ -68,7 +69,7 @@ def model(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
     engine.LLM, engine.SamplingParams = LLM, SamplingParams
     monkeypatch.setitem(sys.modules, "vllm", engine)
     monkeypatch.delitem(sys.modules, "demur.benchmark.models.vllm", raising=False)
-    monkeypatch.delitem(NEEDS, "vllm")
+    monkeypatch.setitem(BACKENDS, "vllm", replace(BACKENDS["vllm"], needs=None))
     CALLS.clear()
     yield load_model("vllm:maker/model", dtype="bfloat16")
     sys.modules.pop("demur.benchmark.models.vllm", None)

@@ -4,6 +4,7 @@ A model is named by ``backend:rest``; a name without a backend is a transformers
 Backends are loaded on first use, so that reading responses from a file needs no torch.
 """
 
+from dataclasses import dataclass
 from importlib import import_module
 from inspect import signature
 from typing import Any, cast
@@ -12,19 +13,41 @@ from ..errors import DemurError
 from ..extras import need
 from .base import Model
 
-__all__ = ["BACKENDS", "ENGINES", "NEEDS", "Model", "check_engine", "load_engine", "load_model"]
+__all__ = ["BACKENDS", "ENGINES", "Backend", "Model", "check_engine", "load_engine", "load_model"]
+
+
+@dataclass(frozen=True, slots=True)
+class Backend:
+    """Where a way to ask models is found.
+
+    Attributes:
+        module: in this package; loaded on first use.
+        maker: what in the module makes a model of the rest of the name; its options are keyword-only.
+        what: what the rest of the name is.
+        needs: a package that does not come with this one, and the extra that brings it.
+    """
+
+    module: str
+    maker: str
+    what: str
+    needs: tuple[str, str] | None = None
+
 
 BACKENDS = {
-    "transformers": (".hf", "TransformersModel", "a folder, a Hub id or a .gguf file; needs no prefix"),
-    "openai": (".openai", "OpenAIModel", "what an OpenAI-compatible server calls the model; needs --base-url"),
-    "replay": (".replay", "ReplayModel", "responses made elsewhere: a .jsonl, .csv or .parquet file"),
-    "vllm": (".vllm", "VLLMModel", "a folder or a Hub id, run by vLLM in this process"),
-    "demo": (".demo", "load_demo", "a small packaged model: smollm2, smollm2-moe, smollm2-tuned, smollm2-tuned-moe"),
+    "transformers": Backend(".hf", "TransformersModel", "a folder, a Hub id or a .gguf file; needs no prefix"),
+    "openai": Backend(
+        ".openai",
+        "OpenAIModel",
+        "what an OpenAI-compatible server calls the model; needs --base-url",
+        needs=("httpx", "openai"),
+    ),
+    "replay": Backend(".replay", "ReplayModel", "responses made elsewhere: a .jsonl, .csv or .parquet file"),
+    "vllm": Backend(".vllm", "VLLMModel", "a folder or a Hub id, run by vLLM in this process", needs=("vllm", "vllm")),
+    "demo": Backend(
+        ".demo", "load_demo", "a small packaged model: smollm2, smollm2-moe, smollm2-tuned, smollm2-tuned-moe"
+    ),
 }
-"""Backend name to (module, callable that makes a model of the rest of the name, what the rest is)."""
-
-NEEDS = {"openai": ("httpx", "openai"), "vllm": ("vllm", "vllm")}
-"""Backend name to the package that it needs, and the extra that brings it."""
+"""Every way to ask a model, by the prefix of its name."""
 
 ENGINES = ("local", "ray")
 """Where a model runs: in this process, or as copies on the workers of a Ray cluster."""
@@ -45,12 +68,12 @@ def load_model(spec: str, **options: Any) -> Model:
     if not colon:
         backend, rest = "transformers", spec
     if backend not in BACKENDS or not rest:
-        known = "\n".join(f"    {name}:…  {what}" for name, (_module, _maker, what) in BACKENDS.items())
+        known = "\n".join(f"    {name}:…  {each.what}" for name, each in BACKENDS.items())
         raise DemurError(f"unknown model {spec!r}", f"name it in one of these ways\n{known}")
-    if backend in NEEDS:
-        need(*NEEDS[backend])
-    module, maker, _what = BACKENDS[backend]
-    make = getattr(import_module(module, __name__), maker)
+    way = BACKENDS[backend]
+    if way.needs:
+        need(*way.needs)
+    make = getattr(import_module(way.module, __name__), way.maker)
     given = {name: value for name, value in options.items() if value is not None}
     parameters = signature(make).parameters.values()
     unknown = sorted(set(given) - {each.name for each in parameters if each.kind is each.KEYWORD_ONLY})
