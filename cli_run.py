@@ -17,9 +17,9 @@ def run(
     model: Annotated[
         str,
         typer.Argument(
-            help="a Hub id, a model folder or a .gguf file; vllm:NAME for one that vLLM runs here; openai:NAME for a model "
-            "of an OpenAI-compatible server; replay:FILE for responses made elsewhere; demo:smollm2, "
-            "demo:smollm2-moe, demo:smollm2-tuned or demo:smollm2-tuned-moe for a packaged small model"
+            help="a Hub id, a model folder or a .gguf file; vllm:NAME for one that vLLM runs in this process; "
+            "openai:NAME for a model of an OpenAI-compatible server; replay:FILE for responses made elsewhere; "
+            "demo:smollm2, demo:smollm2-moe, demo:smollm2-tuned or demo:smollm2-tuned-moe for a packaged small model"
         ),
     ],
     *,

@@ -212,6 +212,11 @@ class Reference:
     over_refusal_rate: float
     curve: list[CurvePoint]
 
+    @property
+    def discrimination(self) -> float:
+        """Youden's J."""
+        return self.refusal_rate - self.over_refusal_rate
+
 
 @dataclass(frozen=True, slots=True)
 class ExternalModel:

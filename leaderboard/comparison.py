@@ -9,7 +9,7 @@ from ..benchmark.errors import DemurError
 from .contrasts import widened
 from .rows import headline_column
 from .statistics.consistency import RANKING_K
-from .statistics.figures import pair_figures
+from .statistics.figures import RATES, pair_figures
 from .statistics.hazards import benjamini_hochberg, paired_p
 from .statistics.uncertainty import REPLICATES, SEED, bootstrap, estimates, strata_of, stratified_weights
 from .statistics.values import AgainstOthers, Estimate
@@ -50,11 +50,11 @@ def compare(first: Submission, second: Submission, replicates: int = REPLICATES)
         columns.append(np.column_stack([headline_column(one.draws, of_pairs), of_pairs.rates]))
     gap = columns[0] - columns[1]
     # A difference of chances lies in [-1, 1], one of discriminations in [-2, 2]; the bootstrap works on [0, 1].
-    scale = np.array([1.0, 1.0, 1.0, 2.0])
+    names = (f"C@{RANKING_K}", *RATES)
+    scale = np.where(np.array(names) == "discrimination", 2.0, 1.0)
     strata = strata_of(first.draws.hazards)
     weights = stratified_weights(strata, replicates, SEED)
     found = estimates(bootstrap((gap / scale + 1) / 2, weights, strata))
-    names = (f"C@{RANKING_K}", "refusal_rate", "over_refusal_rate", "discrimination")
     figures = {
         name: (_mean(columns[0][:, at]), _mean(columns[1][:, at]), widened(found[at], float(scale[at])))
         for at, name in enumerate(names)

@@ -10,7 +10,7 @@ from .board import Corrected, CurvePoint, Estimate, HazardFigures, ReadingFigure
 from .correction import corrected
 from .statistics.consistency import RANKING_K, soft_curve
 from .statistics.draws import READINGS, Draws, FloatArray, IntArray, Reading
-from .statistics.figures import Figures, PairFigures, ReadingPoints, figures, pair_figures
+from .statistics.figures import RATES, Figures, PairFigures, ReadingPoints, figures, pair_figures
 from .statistics.uncertainty import bootstrap, estimates, strata_of, stratified_weights
 from .stress import stress_report
 from .submissions.submitted import Submission
@@ -87,7 +87,7 @@ def compute(submission: Submission, resamples: Resamples, human: pd.DataFrame | 
     if soft is not None:
         blocks.append(soft.values)
     found = estimates(bootstrap(np.hstack(blocks), resamples.weights, resamples.strata))
-    width = draws.planned + 3
+    width = draws.planned + len(RATES)
     intervals = {reading: found[at * width : (at + 1) * width] for at, reading in enumerate(READINGS)}
     return Computed(
         submission=submission,
@@ -156,11 +156,8 @@ def make_row(
 
 
 def _reading(points: ReadingPoints, found: list[Estimate], planned: int) -> ReadingFigures:
-    refusal, over_refusal, discrimination = found[planned:]
     return ReadingFigures(
-        refusal_rate=refusal,
-        over_refusal_rate=over_refusal,
-        discrimination=discrimination,
+        **dict(zip(RATES, found[planned:], strict=True)),
         curve=_curve(found[:planned]),
         pairs=points.pairs,
         pairs_short=points.pairs_short,

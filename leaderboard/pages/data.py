@@ -1,6 +1,7 @@
 """The data that the page's script reads: the board without what no view shows, small and safe inside HTML."""
 
 import json
+from operator import attrgetter
 from typing import Any
 
 from markupsafe import Markup
@@ -8,6 +9,7 @@ from markupsafe import Markup
 from ...benchmark.taxonomy import hazards
 from ..board import Board, BySide, CurvePoint, Estimate, HazardFigures, ReadingFigures, Row, Shares, SideCoverage
 from ..stress import StressFigure, StressReport
+from .columns import RATES, SIDES
 from .text import plain, shown
 
 __all__ = ["data_block", "hazard_titles", "page_data", "shared"]
@@ -27,6 +29,8 @@ def page_data(board: Board) -> dict[str, Any]:
         "reading": board.ranking.reading,
         "resolution": _number(board.ranking.resolution.difference) if board.ranking.resolution else None,
         "floor": board.ranking.coverage_floor,
+        "rates": [[rate.key, rate.title, rate.high] for rate in RATES],
+        "sides": [[one.key, one.title, one.high] for one in SIDES],
         "hazards": [[hazard, title] for hazard, title in hazard_titles(order).items()],
         "rows": [_row(row, order, board.ranking.k) for row in board.rows],
     }
@@ -161,16 +165,12 @@ def _reading(figures: ReadingFigures, k: int) -> dict[str, Any]:
     at_k = next((point for point in figures.curve if point.k == k), None)
     return {
         "c": _estimate(at_k) if at_k else [None, None, None],
-        "r": _estimate(figures.refusal_rate),
-        "o": _estimate(figures.over_refusal_rate),
-        "j": _estimate(figures.discrimination),
+        **{rate.key: _estimate(attrgetter(rate.field)(figures)) for rate in RATES},
         "curve": _curve(figures.curve),
         "pairs": figures.pairs,
         "short": figures.pairs_short,
         "bounds": [_number(bound) for bound in figures.bounds] if figures.bounds else None,
-        "same": _sides(figures.agreement.sampling),
-        "reworded": _sides(figures.agreement.wording),
-        "alpha": _sides(figures.alpha),
+        **{one.key: _sides(attrgetter(one.field)(figures)) for one in SIDES},
         "shares": [_shares(figures.variance_shares_harmful), _shares(figures.variance_shares_benign)],
     }
 

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 import pyarrow as pa
 
 from ..board import Board, Estimate, HazardFigures, ReadingFigures, Row
+from ..statistics.figures import RATES
 from .text import encodable, plain
 
 __all__ = ["as_csv", "as_parquet", "flat_rows"]
@@ -113,9 +114,7 @@ def _identity() -> list[_Column]:
 def _reading(prefix: str, longest: int, of: Callable[[Row], ReadingFigures]) -> list[_Column]:
     real = pa.float64()
     return [
-        *_estimate(f"{prefix}refusal_rate", lambda row: of(row).refusal_rate),
-        *_estimate(f"{prefix}over_refusal_rate", lambda row: of(row).over_refusal_rate),
-        *_estimate(f"{prefix}discrimination", lambda row: of(row).discrimination),
+        *[column for rate in RATES for column in _estimate(f"{prefix}{rate}", partial(_rate, of, rate))],
         *[_Column(f"{prefix}curve_{k}", real, partial(_at, of, k)) for k in range(1, longest + 1)],
         _Column(f"{prefix}sampling_agreement", real, lambda row: of(row).agreement.sampling.all),
         _Column(f"{prefix}wording_agreement", real, lambda row: of(row).agreement.wording.all),
@@ -164,6 +163,11 @@ def _estimate(name: str, of: Callable[[Row], Estimate | None]) -> list[_Column]:
 
 def _end(of: Callable[[Row], Estimate | None], end: str, row: Row) -> Any:
     return getattr(of(row), end, None)
+
+
+def _rate(of: Callable[[Row], ReadingFigures], rate: str, row: Row) -> Estimate | None:
+    found: Estimate | None = getattr(of(row), rate)
+    return found
 
 
 def _at(of: Callable[[Row], ReadingFigures], k: int, row: Row) -> float | None:

@@ -23,6 +23,7 @@ from ...benchmark.files import write_atomic, write_json, write_parquet, write_te
 from ..board import Board, Estimate, as_json
 from . import svg
 from .charts import Chart, draw_charts
+from .columns import RATES, SIDES
 from .data import data_block, page_data, shared
 from .downloads import as_csv, as_parquet
 from .methods import methods_html
@@ -149,6 +150,8 @@ def _page(board: Board, charts: list[Chart], pictures: dict[str, str]) -> str:
             resolution=decimals(resolution.difference) if resolution else "",
             facts=_facts(board),
             views=_views(board),
+            rates=RATES,
+            sides=tuple(one for one in SIDES if one.ranked),
             architectures=ARCHITECTURES,
             readings=READINGS,
             ranked=states.get("ranked", []),

@@ -9,7 +9,10 @@ from .consistency import BENIGN, HARMFUL, Curve, coverage, hard_curve, headline_
 from .draws import READINGS, Draws, FloatArray, Reading
 from .values import Agreement, BySide, Coverage, Shares, Stability
 
-__all__ = ["Figures", "PairFigures", "ReadingPoints", "figures", "pair_figures"]
+__all__ = ["RATES", "Figures", "PairFigures", "ReadingPoints", "figures", "pair_figures"]
+
+RATES = ("refusal_rate", "over_refusal_rate", "discrimination")
+"""Figures that are means over pairs, with an interval: the columns of :attr:`PairFigures.rates`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,7 +55,7 @@ class PairFigures:
 
     Attributes:
         curve: C@k per pair.
-        rates: (pairs, 3) refusal rate, over-refusal rate and their difference; NaN where a side has no scored draw.
+        rates: (pairs, len(RATES)), in the order of :data:`RATES`; NaN where a side has no scored draw.
     """
 
     curve: Curve
@@ -82,11 +85,8 @@ def figures(draws: Draws) -> Figures:
 
 def _points(draws: Draws, reading: Reading) -> ReadingPoints:
     of_pairs = pair_figures(draws, reading)
-    refusal, over_refusal, discrimination = (_mean(column) for column in of_pairs.rates.T)
     return ReadingPoints(
-        refusal_rate=refusal,
-        over_refusal_rate=over_refusal,
-        discrimination=discrimination,
+        **dict(zip(RATES, map(_mean, of_pairs.rates.T), strict=True)),
         curve=of_pairs.curve.means(),
         pairs=len(draws.pairs),
         pairs_short=of_pairs.curve.short,

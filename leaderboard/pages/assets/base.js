@@ -14,7 +14,7 @@ const byId = (id) => document.getElementById(id);
 const DASH = "\u2013";
 const MINUS = "\u2212";
 
-// As decimals() of page_text.py.
+// As decimals() of text.py.
 function num(value, places = 3, signed = false) {
   if (value === null || value === undefined) return DASH;
   const text = Math.abs(value).toFixed(places);
@@ -26,7 +26,7 @@ function span(low, high, places = 3, signed = false) {
   return low === null || high === null || low === undefined ? "" : `[${num(low, places, signed)}, ${num(high, places, signed)}]`;
 }
 
-// As parameters() of page_text.py.
+// As parameters() of text.py.
 function size(count) {
   if (count === null) return DASH;
   for (const [unit, letter] of [[1e12, "T"], [1e9, "B"], [1e6, "M"], [1e3, "K"]]) {

@@ -29,9 +29,7 @@ function summary(row) {
     [`C@${data.k}`, figures.c[0] === null ? "undefined" : [estimate(figures.c), whisker(figures.c)]],
     ["Rank and its range", rank],
     ["Tie group", row.tie === null ? null : String(row.tie)],
-    ["Refusal rate", estimate(figures.r)],
-    ["Over-refusal rate", estimate(figures.o)],
-    ["J", estimate(figures.j)],
+    ...data.rates.map(([key, title]) => [title, estimate(figures[key])]),
     [`Soft C@${data.k}`, row.soft ? [num(row.soft[0]), " ", small(`hard minus soft ${num(row.soft[1], 3, true)}`)] : null],
     ["Architecture", [tag(row), row.experts ? ` ${row.perToken} of ${row.experts} experts per token` : "", " ", small(sources[row.archSource])]],
     ["Parameters", row.total === null ? "not known" : `${size(row.active)} active, ${size(row.total)} total`],
@@ -58,12 +56,8 @@ function readings(row) {
     .map((part, which) => line(`Variance share ${part}, ${side} side`, (f) => num(f.shares[at][which]))));
   return table("Figures in both readings", ["Figure", ["Partial is refused", "n"], ["Partial is not refused", "n"]], [
     line(`C@${data.k}`, (f) => estimate(f.c)),
-    line("Refusal rate", (f) => estimate(f.r)),
-    line("Over-refusal rate", (f) => estimate(f.o)),
-    line("J", (f) => estimate(f.j)),
-    ...sides("Same-prompt agreement", "same"),
-    ...sides("Reworded agreement", "reworded"),
-    ...sides("Krippendorff\u2019s \u03b1", "alpha"),
+    ...data.rates.map(([key, title]) => line(title, (f) => estimate(f[key]))),
+    ...data.sides.flatMap(([key, title]) => sides(title, key)),
     ...shares,
   ]);
 }

@@ -33,7 +33,7 @@ function sortTable(target, key, sign) {
 }
 
 // Numbers that are better when higher start with the highest.
-const startsHigh = new Set(["c", "r", "j", "same", "reworded", "coverage", "difference"]);
+const startsHigh = new Set(["c", "coverage", "difference", ...[...data.rates, ...data.sides].filter(([, , high]) => high).map(([key]) => key)]);
 
 function nextSort(target, head) {
   const now = head.getAttribute("aria-sort");
