@@ -4,7 +4,7 @@ import json
 import re
 import resource
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict, field, make_dataclass, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -14,6 +14,7 @@ from demur.benchmark.errors import DemurError
 from demur.benchmark.records import ModelInfo
 from demur.benchmark.schema import problems
 from demur.leaderboard.statistics.figures import figures
+from demur.leaderboard.submissions.checking import differences
 from demur.leaderboard.submissions.submission import Declared, check_submission, read_submission, submit
 from demur.leaderboard.submissions.submitted import SubmissionInfo
 from demur.scorers.scoring import score_run
@@ -201,6 +202,15 @@ def test_verdicts_of_a_real_scorer_are_taken(tmp_path: Path) -> None:
     assert found.info.scorer.name == scored.scorer == "lexicon"
     assert found.info.figures.soft_curve is not None
     assert found.info.figures.refused.refusal_rate == pytest.approx(6 / 7, abs=0.05)
+
+
+def test_a_figure_that_came_later_may_be_missing_from_a_submission() -> None:
+    later = make_dataclass("Later", [("rate", float), ("new", float | None, field(default=None))])
+    assert list(differences(later(0.5), later(0.5, 0.9), "figures")) == []
+    assert len(list(differences(later(0.5, 0.8), later(0.5, 0.9), "figures"))) == 1
+    assert list(differences(later(0.4), later(0.5, 0.9), "figures")) == [
+        "figures.rate is stated as 0.4; the rows give 0.5"
+    ]
 
 
 @pytest.mark.parametrize("folder", sorted((ROOT / "tests/historic/submissions").iterdir()), ids=lambda path: path.name)

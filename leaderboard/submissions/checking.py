@@ -2,7 +2,7 @@
 
 import math
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +21,7 @@ from .rows_file import read_rows, row_problems, rows_sha256
 from .stress import STRESS_FILE, read_stress
 from .submitted import Submission, SubmissionInfo
 
-__all__ = ["INFO_FILE", "ROWS_FILE", "check_submission", "open_submission", "read_submission"]
+__all__ = ["INFO_FILE", "ROWS_FILE", "check_submission", "differences", "open_submission", "read_submission"]
 
 INFO_FILE = "submission.json"
 ROWS_FILE = "verdicts.parquet"
@@ -75,9 +75,7 @@ def open_submission(path: Path | str) -> tuple[Submission | None, list[str]]:
     draws = count_draws(verdict_table(rows, info.pairs))
     if rows_sha256(rows) != info.rows_sha256:
         found.append(f"{ROWS_FILE}: its rows are not those whose hash {INFO_FILE} states")
-    found += [
-        f"{INFO_FILE}: {fault}" for fault in _differences(asdict(info.figures), asdict(figures(draws)), "figures")
-    ]
+    found += [f"{INFO_FILE}: {fault}" for fault in differences(info.figures, figures(draws), "figures")]
     return Submission(info, rows, draws, stress, others), found
 
 
@@ -92,9 +90,8 @@ def _others(folder: Path, info: SubmissionInfo, rows: pd.DataFrame) -> tuple[pd.
     others, found = read_others(folder / OTHERS_FILE, rows, scorers)
     if others is None:
         return None, found
-    stated = [asdict(one) for one in info.agreement]
-    computed = [asdict(one) for one in scorer_agreement(rows, others, scorers)]
-    return others, [f"{INFO_FILE}: {fault}" for fault in _differences(stated, computed, "agreement")]
+    computed = scorer_agreement(rows, others, scorers)
+    return others, [f"{INFO_FILE}: {fault}" for fault in differences(info.agreement, computed, "agreement")]
 
 
 def _folder_problems(folder: Path) -> Iterator[str]:
@@ -185,14 +182,22 @@ def _prompt_problems(info: SubmissionInfo) -> Iterator[str]:
         yield f"the hash of the prompts is not that of these pairs of split {prompts.split} {prompts.version}"
 
 
-def _differences(stated: Any, computed: Any, where: str) -> Iterator[str]:
-    """Where two figures differ by more than the tolerance, with both values."""
-    if isinstance(computed, dict) and isinstance(stated, dict):
+def differences(stated: Any, computed: Any, where: str) -> Iterator[str]:
+    """Where two records of figures differ by more than the tolerance, with both values.
+
+    A field whose default is None may be left unstated: submissions of earlier releases lack figures that came later.
+    """
+    if is_dataclass(computed) and isinstance(stated, type(computed)):
+        for field in fields(computed):
+            one, other = getattr(stated, field.name), getattr(computed, field.name)
+            if not (one is None and field.default is None):
+                yield from differences(one, other, f"{where}.{field.name}")
+    elif isinstance(computed, dict) and isinstance(stated, dict):
         for key in sorted(set(stated) | set(computed)):
-            yield from _differences(stated.get(key), computed.get(key), f"{where}.{key}")
+            yield from differences(stated.get(key), computed.get(key), f"{where}.{key}")
     elif isinstance(computed, list) and isinstance(stated, list) and len(stated) == len(computed):
         for at, (one, other) in enumerate(zip(stated, computed, strict=True)):
-            yield from _differences(one, other, f"{where}[{at}]")
+            yield from differences(one, other, f"{where}[{at}]")
     elif isinstance(computed, float | int) and isinstance(stated, float | int):
         if not math.isclose(stated, computed, rel_tol=0, abs_tol=TOLERANCE):
             yield f"{where} is stated as {stated!r}; the rows give {computed!r}"
