@@ -121,12 +121,11 @@ def submit(
 
 def _send_responses(run: Path, place: Path, to: str, recipients: Sequence[str], public: Path | None) -> str:
     from .leaderboard.submissions.hub import propose_responses
-    from .leaderboard.submissions.responses import keep_sealed, seal_responses
+    from .leaderboard.submissions.sealing import keep_sealed
 
-    sealed, name = seal_responses(run, place, recipients), place.resolve().name
     if to.startswith("hub:"):
-        return propose_responses(sealed, name, to.removeprefix("hub:"))
-    return str(keep_sealed(sealed, name, Path(to), public))
+        return propose_responses(run, place, to.removeprefix("hub:"), recipients)
+    return str(keep_sealed(run, place, Path(to), recipients, public))
 
 
 def verify(

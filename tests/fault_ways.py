@@ -24,7 +24,7 @@ from demur.benchmark.runs import check_run
 from demur.leaderboard.board import as_json
 from demur.leaderboard.folder import read_board, read_folder
 from demur.leaderboard.submissions.checking import check_submission
-from demur.leaderboard.submissions.responses import keep_sealed, seal_responses
+from demur.leaderboard.submissions.sealing import keep_sealed
 from demur.scorers.label_screen import label_all
 from demur.scorers.labelling import LabelFile, draw
 from demur.scorers.scoring import read_verdicts
@@ -337,7 +337,7 @@ def furnish(place: Path, url: str) -> None:
     keys = {who: access.new_identity(place / who) for who in ("key", "reader", "second", "third")}
     names = {"SENT": sent.name, "URL": url, "READER": keys["reader"], "THIRD": keys["third"]}
     write_json(place / "names.json", names)
-    keep_sealed(seal_responses(place / "run", sent, [keys["key"]]), sent.name, place / "sealed")
+    keep_sealed(place / "run", sent, place / "sealed", [keys["key"]])
     for path in (Path(__file__).parent / "cases" / "imports").iterdir():
         shutil.copy(path, place)
     (place / "sent").mkdir()

@@ -32,7 +32,8 @@ from demur.leaderboard.board import as_json
 from demur.leaderboard.external import consistency_of, external_track, sides_of
 from demur.leaderboard.submissions.checking import read_submission
 from demur.leaderboard.submissions.rescoring import read_notices
-from demur.leaderboard.submissions.responses import open_responses, seal_responses
+from demur.leaderboard.submissions.responses import open_responses
+from demur.leaderboard.submissions.sealing import seal_responses
 from demur.leaderboard.submissions.stress import read_stress
 from demur.leaderboard.submissions.submission import check_submission, submit
 from demur.leaderboard.tables import Columns, label_table
@@ -115,7 +116,7 @@ def home(tmp_path_factory: pytest.TempPathFactory) -> Home:
     (place / "pairs.yaml").write_bytes(b"\n- id:".join(whole.split(b"\n- id:")[:4]))
     JudgeCache(place).keep(("a", "b", "c", "d"), rubric.Judgement("refused", "declines"))
     (work / "sent").write_text(str(sent))
-    (place / "sealed responses").write_bytes(seal_responses(run, sent, [str(MAINTAINER.to_public())]))
+    seal_responses(run, sent, place / "sealed responses", [str(MAINTAINER.to_public())])
     (place / "opened responses").write_bytes(
         zlib.decompress(pyrage.decrypt((place / "sealed responses").read_bytes(), [MAINTAINER]))
     )

@@ -214,7 +214,7 @@ def test_responses_never_go_where_everybody_can_read(
     whole: Path, taken: dict[str, dict[str, bytes]], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with pytest.raises(DemurError, match="everybody can read it"):
-        propose_responses(b"sealed", whole.name, "org/submissions")
+        propose_responses("run", whole, "org/submissions")
     assert taken == {}
     with pytest.raises(DemurError, match=r"has no .*\.age on its main branch"):
         fetch_responses(whole.name, "org/private")

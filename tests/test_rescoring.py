@@ -1,12 +1,14 @@
 """The private channel: responses sealed by the submitter, proved and judged again by the maintainer."""
 
+import io
 import json
 import shutil
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
+import pyarrow.parquet as pq
 import pyrage
 import pytest
 from typer.testing import CliRunner
@@ -16,8 +18,10 @@ from demur.benchmark.errors import DemurError
 from demur.benchmark.sealed import read_identity
 from demur.cli import app
 from demur.leaderboard.folder import build_board, read_as_shown
+from demur.leaderboard.submissions import sealing
 from demur.leaderboard.submissions.rescoring import keep_rescored, rescore
-from demur.leaderboard.submissions.responses import keep_sealed, open_responses, seal_responses
+from demur.leaderboard.submissions.responses import open_responses
+from demur.leaderboard.submissions.sealing import keep_sealed, seal_responses
 from demur.leaderboard.submissions.submission import read_submission, submit
 from demur.scorers import get_scorer
 from demur.scorers.scoring import score_run
@@ -46,8 +50,11 @@ def keys(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
 
 
 @pytest.fixture(scope="module")
-def sealed(run_folder: Path, public: Path, keys: tuple[Path, str]) -> bytes:
-    return seal_responses(run_folder, public, [keys[1]])
+def sealed(run_folder: Path, public: Path, keys: tuple[Path, str], tmp_path_factory: pytest.TempPathFactory) -> bytes:
+    path = tmp_path_factory.mktemp("sealed") / "x.age"
+    seal_responses(run_folder, public, path, [keys[1]])
+    assert path.stat().st_mode & 0o777 == 0o600
+    return path.read_bytes()
 
 
 @pytest.fixture
@@ -88,7 +95,8 @@ def test_the_maintainers_verdicts_take_the_place_of_the_submitters(
     board_folder = tmp_path / "submissions"
     place = submit(folder, board_folder, scorer="lenient")
     submission = read_submission(place)
-    opened = open_responses(seal_responses(folder, place, [keys[1]]), submission, identity, "x")
+    seal_responses(folder, place, tmp_path / "x.age", [keys[1]])
+    opened = open_responses((tmp_path / "x.age").read_bytes(), submission, identity, "x")
     found = rescore(submission, opened, get_scorer("lexicon"))
     assert found.rescored is not None
     assert (found.rescored.rows, found.rescored.same) == (160, 140)
@@ -177,17 +185,60 @@ def test_another_key_and_damaged_files_are_told_apart(
 
 
 def test_what_cannot_be_sealed(run_folder: Path, public: Path, tmp_path: Path) -> None:
-    run = shutil.copytree(run_folder, tmp_path / "run")
+    run, to = shutil.copytree(run_folder, tmp_path / "run"), tmp_path / "sealed" / "x.age"
     (run / "salts" / f"{public.name}.txt").unlink()
     with pytest.raises(DemurError, match=r"the salt of .* is not there"):
-        seal_responses(run, public)
+        seal_responses(run, public, to)
     (run / "salts" / f"{public.name}.txt").write_text("0" * 32)
     with pytest.raises(DemurError, match="the salt is not that of"):
-        seal_responses(run, public)
+        seal_responses(run, public, to)
     with pytest.raises(DemurError, match="not an age public key"):
-        seal_responses(run_folder, public, ["age1nonsense"])
+        seal_responses(run_folder, public, to, ["age1nonsense"])
     with pytest.raises(DemurError, match="in the folder of the public submissions"):
-        keep_sealed(b"", public.name, public.parent / "private", public.parent)
+        keep_sealed(run_folder, public, public.parent / "private", public=public.parent)
+    assert not to.parent.exists()
+
+
+def test_what_fails_while_it_is_sealed_leaves_no_file(
+    run_folder: Path, public: Path, tmp_path: Path, keys: tuple[Path, str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run, to = shutil.copytree(run_folder, tmp_path / "run"), tmp_path / "sealed" / "x.age"
+    path = run / "responses" / "responses.parquet"
+    table = pq.read_table(path)
+    texts = ["another text", *table["text"].to_pylist()[1:]]
+    changed = table.set_column(table.schema.get_field_index("text"), table.schema.field("text"), [texts])
+    pq.write_table(changed, path)
+    with pytest.raises(DemurError, match=r"1 of 160 texts are not those.*, for example .* sample 0"):
+        seal_responses(run, public, to, [keys[1]])
+    pq.write_table(table.slice(0, 90), path)
+    with pytest.raises(DemurError, match="lacks responses"):
+        seal_responses(run, public, to, [keys[1]])
+    pq.write_table(table, path)
+    monkeypatch.setattr(sealing, "_packed", interrupted)
+    with pytest.raises(KeyboardInterrupt):
+        seal_responses(run, public, to, [keys[1]])
+    assert list(to.parent.iterdir()) == []
+
+
+def interrupted(lines: Iterable[str]) -> Iterator[bytes]:
+    yield next(iter(lines)).encode()
+    raise KeyboardInterrupt
+
+
+def test_sealing_writes_what_it_has_before_it_reads_more() -> None:
+    """So that texts do not add up in memory; the cipher holds a block or two of 64 KiB."""
+    out, ahead = io.BytesIO(), []
+
+    def pieces() -> Iterator[bytes]:
+        for number in range(40):
+            ahead.append(number * 100_000 - out.tell())
+            yield bytes(100_000)
+
+    ends, key = sealing._Ends(pieces(), out), pyrage.x25519.Identity.generate()
+    pyrage.encrypt_io(ends, ends, [key.to_public()])
+    assert pyrage.decrypt(out.getvalue(), [key]) == bytes(4_000_000)
+    assert len(ahead) == 40
+    assert max(ahead) < 300_000
 
 
 def test_the_board_does_not_believe_what_was_not_rescored(

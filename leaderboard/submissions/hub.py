@@ -1,6 +1,7 @@
 """Submissions and results on the Hugging Face Hub: always as a pull request, never as a direct change."""
 
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 
 import yaml
@@ -14,6 +15,7 @@ from ..statistics.consistency import RANKING_DRAWS, RANKING_K
 from .checking import INFO_FILE, ROWS_FILE, read_submission
 from .others import OTHERS_FILE
 from .responses import sealed_name
+from .sealing import seal_responses
 from .stress import STRESS_FILE
 from .submitted import SubmissionInfo
 
@@ -44,19 +46,21 @@ def propose_submission(place: Path | str, repo_id: str) -> str:
     return _propose(repo_id, "dataset", operations, f"Submission {info.id}")
 
 
-def propose_responses(content: bytes, submission_id: str, repo_id: str) -> str:
-    """Open a pull request that adds sealed responses to a private or gated dataset repository.
+def propose_responses(run: Path | str, place: Path | str, repo_id: str, recipients: Sequence[str] = ()) -> str:
+    """Open a pull request that adds the sealed responses of a submission to a private or gated dataset repository.
 
     Args:
-        content: as :func:`.responses.seal_responses` made it.
-        submission_id: whose they are.
+        run: the run folder that the submission was made of.
+        place: the submission's folder.
         repo_id: of the repository; it must not be open to everybody.
+        recipients: as for :func:`.sealing.seal_responses`.
 
     Returns:
         The address of the pull request.
 
     Raises:
-        DemurError: a repository that everybody can read, no token, no such repository, or no connection.
+        DemurError: as :func:`.sealing.seal_responses`; or a repository that everybody can read, no token, no such
+            repository, or no connection.
     """
     with clear_faults(repo_id):
         about = hub_api().repo_info(repo_id, repo_type="dataset")
@@ -65,8 +69,12 @@ def propose_responses(content: bytes, submission_id: str, repo_id: str) -> str:
             f"{repo_id}: everybody can read it; responses go to a private or gated repository alone",
             "make it private or gated on its settings page, or name another one",
         )
-    operation = CommitOperationAdd(path_in_repo=sealed_name(submission_id), path_or_fileobj=content)
-    return _propose(repo_id, "dataset", [operation], f"Responses of {submission_id}")
+    name = Path(place).resolve().name
+    with tempfile.TemporaryDirectory() as folder:
+        path = Path(folder) / sealed_name(name)
+        seal_responses(run, place, path, recipients)
+        operation = CommitOperationAdd(path_in_repo=path.name, path_or_fileobj=path)
+        return _propose(repo_id, "dataset", [operation], f"Responses of {name}")
 
 
 def fetch_responses(submission_id: str, repo_id: str) -> bytes:

@@ -8,29 +8,24 @@ import hashlib
 import json
 import zlib
 from collections.abc import Iterator, Sequence
-from dataclasses import astuple, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import pyrage
 
-from ...benchmark.access import AccessDesk
 from ...benchmark.errors import DemurError
-from ...benchmark.files import write_atomic
-from ...benchmark.recipients import public_key
 from ...benchmark.records import FINISH_REASONS
-from ...benchmark.runs import open_run
-from .checking import read_submission
 from .submitted import Submission
 
 __all__ = [
+    "FORMAT",
     "OpenedResponse",
-    "keep_sealed",
+    "Proof",
     "open_responses",
     "read_sealed",
     "salt_file",
     "salted",
-    "seal_responses",
     "sealed_name",
 ]
 
@@ -61,62 +56,9 @@ def salt_file(run: Path, submission_id: str) -> Path:
     return run / "salts" / f"{submission_id}.txt"
 
 
-def seal_responses(run: Path | str, place: Path | str, recipients: Sequence[str] = ()) -> bytes:
-    """Encrypt the responses that a submission judged, with its salt, to the maintainers.
-
-    Args:
-        run: the run folder that the submission was made of.
-        place: the submission's folder; it is checked.
-        recipients: age public keys; those of Demur's maintainers where none is given.
-
-    Returns:
-        The content of an age file.
-
-    Raises:
-        DemurError: a broken submission, no salt for it in the run folder, texts that are not those of the submission,
-            or a recipient that is no age public key.
-    """
-    asked, submission = open_run(run), read_submission(place)
-    path = salt_file(asked.path, submission.info.id)
-    try:
-        salt = path.read_text(encoding="utf-8").strip()
-    except OSError as fault:
-        raise DemurError(
-            f"{path}: the salt of {submission.info.id} is not there",
-            "give the run folder that the submission was made of, or submit the run again",
-        ) from fault
-    names = ("prompt_id", "sample", "text", "finish_reason", "error")
-    rows = [OpenedResponse(*(row[name] for name in names)) for rows in asked.rows(*names) for row in rows]
-    _matched(submission, rows, salt, str(path))
-    head = {"format": FORMAT, "submission": submission.info.id, "salt": salt}
-    lines = [json.dumps(value) for value in (head, *(astuple(row) for row in rows))]
-    keys = [public_key(key) for key in recipients] or [p.key for p in AccessDesk().recipients().maintainers]
-    sealed: bytes = pyrage.encrypt(
-        zlib.compress("\n".join(lines).encode(), level=9), [pyrage.x25519.Recipient.from_str(key) for key in keys]
-    )
-    return sealed
-
-
 def sealed_name(submission_id: str) -> str:
     """The name of the file with a submission's sealed responses."""
     return f"{submission_id}.age"
-
-
-def keep_sealed(content: bytes, submission_id: str, folder: Path, public: Path | None = None) -> Path:
-    """Write sealed responses into a private folder, readable by its owner only.
-
-    Raises:
-        DemurError: the folder is, or lies in, the folder ``public`` of submissions.
-    """
-    if public is not None and folder.resolve().is_relative_to(public.resolve()):
-        raise DemurError(
-            f"{folder}: lies in the folder of the public submissions", "name a folder elsewhere, which stays private"
-        )
-    folder.mkdir(parents=True, exist_ok=True)
-    path = folder / sealed_name(submission_id)
-    with write_atomic(path, 0o600) as temporary:
-        temporary.write_bytes(content)
-    return path
 
 
 def read_sealed(path: Path, submission_id: str) -> bytes:
@@ -208,37 +150,59 @@ def _rows(lines: Sequence[str], name: str) -> Iterator[OpenedResponse]:
         yield OpenedResponse(*value)
 
 
+class Proof:
+    """Holds responses, one after another in any order, against the hashes of the public rows."""
+
+    def __init__(self, submission: Submission, salt: str, name: str) -> None:
+        info, public = submission.info, submission.verdicts
+        if hashlib.sha256(salt.encode()).hexdigest() != info.salt_sha256:
+            raise DemurError(f"{name}: the salt is not that of {info.id}", _AGAIN)
+        keys = zip(public["prompt_id"], public["sample"].astype(int), strict=True)
+        self._rows = {key: row for row, key in enumerate(keys)}
+        self._digests = public["response_sha256"].to_list()
+        self._seen, self._other = bytearray(len(self._digests)), bytearray(len(self._digests))
+        self._salt, self._name = salt, name
+        self._strange = self._twice = 0
+
+    def take(self, response: OpenedResponse) -> int | None:
+        """The public row of a response; None where there is none."""
+        row = self._rows.get((response.prompt_id, response.sample))
+        if row is None:
+            self._strange += 1
+            return None
+        self._twice += self._seen[row]
+        self._seen[row] = 1
+        # Texts may hold unpaired surrogates, which no hash of UTF-8 knows: such a text matches no public hash.
+        if not _encodable(response.text) or salted(self._salt, response.text) != self._digests[row]:
+            self._other[row] = 1
+        return row
+
+    def finish(self) -> None:
+        """Raise where not every row had its own response exactly once."""
+        keys, faults = list(self._rows), []
+        if self._twice:
+            faults.append(f"{self._twice} responses are there more than once")
+        if missing := self._seen.count(0):
+            prompt_id, sample = keys[self._seen.index(0)]
+            faults.append(f"{missing} responses are missing, for example {prompt_id} sample {sample}")
+        if self._strange:
+            faults.append(f"{self._strange} responses are of no row of the submission")
+        if not faults and (other := self._other.count(1)):
+            prompt_id, sample = keys[self._other.index(1)]
+            faults.append(
+                f"{other} of {len(keys)} texts are not those whose hashes the submission states, "
+                f"for example {prompt_id} sample {sample}"
+            )
+        if faults:
+            raise DemurError(f"{self._name}: {'; '.join(faults)}", _AGAIN)
+
+
 def _matched(submission: Submission, rows: list[OpenedResponse], salt: str, name: str) -> list[OpenedResponse]:
     """The responses in the order of the public rows, each proved by its hash."""
-    info, public = submission.info, submission.verdicts
-    if hashlib.sha256(salt.encode()).hexdigest() != info.salt_sha256:
-        raise DemurError(f"{name}: the salt is not that of {info.id}", _AGAIN)
-    found = {(row.prompt_id, row.sample): row for row in rows}
-    wanted = list(zip(public["prompt_id"], public["sample"].astype(int), strict=True))
-    faults = []
-    if len(found) != len(rows):
-        faults.append(f"{len(rows) - len(found)} responses are there more than once")
-    missing = [key for key in wanted if key not in found]
-    strange = found.keys() - set(wanted)
-    if missing:
-        faults.append(f"{len(missing)} responses are missing, for example {missing[0][0]} sample {missing[0][1]}")
-    if strange:
-        faults.append(f"{len(strange)} responses are of no row of the submission")
-    if not faults:
-        # Texts may hold unpaired surrogates, which no hash of UTF-8 knows: such a text matches no public hash.
-        other = [
-            key
-            for key, digest in zip(wanted, public["response_sha256"], strict=True)
-            if not _encodable(found[key].text) or salted(salt, found[key].text) != digest
-        ]
-        if other:
-            faults.append(
-                f"{len(other)} of {len(wanted)} texts are not those whose hashes the submission states, "
-                f"for example {other[0][0]} sample {other[0][1]}"
-            )
-    if faults:
-        raise DemurError(f"{name}: {'; '.join(faults)}", _AGAIN)
-    return [found[key] for key in wanted]
+    proof = Proof(submission, salt, name)
+    placed = {proof.take(row): row for row in rows}
+    proof.finish()
+    return [placed[row] for row in range(len(placed))]
 
 
 def _encodable(text: str) -> bool:
