@@ -37,7 +37,7 @@ def stress(
     self_test: Annotated[str, typer.Option(help="a model family, or all: test the hooks on tiny random models")] = "",
     as_json: Annotated[bool, typer.Option("--json", help="print JSON")] = False,
     dtype: Annotated[str | None, typer.Option(help="float32, bfloat16 or float16")] = None,
-    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …")] = None,
+    device: Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1 …, or auto: over all GPUs")] = None,
 ) -> None:
     """Measure how far refusal bends when activations are steered. Labels and figures only.
 
