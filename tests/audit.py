@@ -34,8 +34,8 @@ def main(program: list[str]) -> int:
     if found:
         return 1
     if done.returncode or CLEAN not in done.stderr:
-        print(done.stderr.strip()[-2000:], file=sys.stderr)
-        print("audit: could not run, and this is no pass. It needs the network (pypi.org)", file=sys.stderr)
+        cause = done.stderr.strip().rsplit("\n", 1)[-1].removeprefix("ERROR:pip_audit._cli:")[-500:]
+        print(f"audit: could not run, and this is no pass; it needs the network (pypi.org): {cause}", file=sys.stderr)
         return 2
     print("audit: no known vulnerability in the versions of constraints.txt")
     return 0

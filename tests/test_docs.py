@@ -5,6 +5,7 @@ import shlex
 import subprocess
 import sys
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import pytest
 import typer
 
 from demur.cli import app
+from demur.tests import licences
 
 ROOT = Path(__file__).resolve().parent.parent
 PAGES = sorted(
@@ -19,6 +21,7 @@ PAGES = sorted(
     for pattern in ("*.md", "docs/*.md", "docs/decisions/*.md", "data_cards/*.md", "scorers/cards/*.md")
     for path in ROOT.glob(pattern)
 )
+NAMES = re.compile(r"^#+ .*|--[a-z][a-z-]*", re.MULTILINE)
 LINK = re.compile(r"\]\(([^)\s#]+)(?:#[^)\s]*)?\)")
 SHOWN = re.compile(r"^(?: {4,}|)(?:[A-Z_]+=\S+ )*(demur [^\\\n]*(?:\\\n[^\\\n]*)*)$|`(demur [a-z][^`]*)`", re.MULTILINE)
 
@@ -67,7 +70,11 @@ def test_the_command_reference_is_that_of_the_commands(tmp_path: Path) -> None:
     made = tmp_path / "commands.md"
     command = ["typer", "demur.cli", "utils", "docs", "--name", "demur", "--title", "Commands", "--output", str(made)]
     subprocess.run([sys.executable, "-m", *command], check=True, capture_output=True, timeout=120)
-    assert (ROOT / "docs" / "commands.md").read_text() == made.read_text(), "run `make docs`"
+    kept, now = (path.read_text(encoding="utf-8") for path in (ROOT / "docs" / "commands.md", made))
+    # How a kind of value and an apostrophe are written differs between releases of typer; what there is does not.
+    assert NAMES.findall(kept) == NAMES.findall(now), "run `make docs`"
+    if version("typer") == licences.pinned()["typer"]:
+        assert kept == now, "run `make docs`"
 
 
 def test_the_readers_see_commands_and_faults() -> None:

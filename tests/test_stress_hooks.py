@@ -4,8 +4,10 @@ import warnings
 
 import pytest
 import torch
+import transformers
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from packaging.version import Version
 
 from demur.benchmark.errors import DemurError
 from demur.benchmark.stress import anatomy as anatomy_module
@@ -40,7 +42,8 @@ def test_self_test_passes_for_every_family(family):
 
 
 def test_every_family_of_the_interface_is_known():
-    assert len(moe_families()) >= 64
+    # 47 in the lowest release that is supported, 64 in the pinned one.
+    assert len(moe_families()) >= (64 if Version(transformers.__version__) >= Version("5.23") else 47)
     assert len(DENSE) >= 12
     assert not set(moe_families()) & set(DENSE)
 
