@@ -61,7 +61,10 @@ def test_the_lowest_versions_are_those_that_are_stated() -> None:
         canonicalize_name(name): Version(said) for name, said in re.findall(r"^([\w.-]+)==(\S+)$", text, re.MULTILINE)
     }
     extras = project()["optional-dependencies"]
-    lines = {*project()["dependencies"], *(each for extra in (*licences.EXTRAS, "serve-test", "dev") for each in extras[extra])}
+    lines = {
+        *project()["dependencies"],
+        *(each for extra in (*licences.EXTRAS, "serve-test", "dev") for each in extras[extra]),
+    }
     stated = {canonicalize_name(each.name): each.specifier for each in map(Requirement, lines)}
     assert lowest.keys() >= stated.keys()
     assert {name for name, said in stated.items() if Version(str(said).removeprefix(">=")) != lowest[name]} == ELSEWHERE
