@@ -77,7 +77,7 @@ def score(
         say(f"agreement of all: Krippendorff's α {_or_undefined(found['alpha'])}")
     for result in results:
         say(f"{result.path}")
-    say(f"Next: demur submit {run}")
+    say(f"Next: demur submit {run} --to submissions/{f' --scorer {results[0].scorer}' if found else ''}")
 
 
 def validate_scorer(

@@ -20,7 +20,6 @@ ARGUMENTS = [
     "--disable-component-update",
     "--disable-sync",
 ]
-VIEWS = ("ranking", "charts", "architectures", "hazards", "compare", "methods", "downloads")
 SITE_SOURCE = Path(__file__).resolve().parent.parent / "leaderboard" / "pages" / "assets"
 WATCH = """
 window.violations = [];
@@ -52,6 +51,11 @@ class Reader:
         self.page.on("console", lambda message: self.heard.append(message.text))
         self.page.on("pageerror", lambda error: self.heard.append(str(error)))
         self.page.on("request", lambda request: self.asked.append(request.url))
+
+    def views(self) -> list[str]:
+        """The views that the page's navigation names."""
+        named: list[str] = self.page.eval_on_selector_all("nav a[data-view]", "(all) => all.map((a) => a.dataset.view)")
+        return named
 
     def open(self, site: str, fragment: str = "ranking") -> Page:
         self.page.goto(f"{(site_of(site) / 'index.html').as_uri()}#{fragment}")

@@ -1,4 +1,4 @@
-"""What metrics.md says must hold, and agreement with definitions written out."""
+"""What docs/methods.md says must hold, and agreement with definitions written out."""
 
 from itertools import pairwise
 from math import comb

@@ -12,7 +12,11 @@ from typing import Any
 import pytest
 import typer
 
+from demur.benchmark.models import BACKENDS
+from demur.benchmark.models.demo import DEMO_MODELS
 from demur.cli import app
+from demur.cli_scorers import NAMES
+from demur.scorers import FAMILIES, SCORERS
 from demur.tests import licences
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -64,6 +68,42 @@ def test_links_lead_somewhere(path: Path) -> None:
 @pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
 def test_commands_exist(path: Path) -> None:
     assert [fault(words) for words in commands(path.read_text(encoding="utf-8")) if fault(words)] == []
+
+
+def named_files(text: str) -> list[str]:
+    """The files and folders of this repository that a page names in code, but for those that a reader shall make."""
+    words = [word.rstrip(",.;:") for span in re.findall(r"`([^`\n]+)`", text) for word in span.split()]
+    rooms = {path.name for path in ROOT.iterdir() if path.is_dir()} - {"build", "quickstart"}
+    return [w for w in words if "/" in w and w.split("/")[0] in rooms and not re.search(r"[A-Z<]{3}|first.word", w)]
+
+
+@pytest.mark.parametrize("path", PAGES, ids=lambda path: str(path.relative_to(ROOT)))
+def test_files_that_are_named_exist(path: Path) -> None:
+    assert [name for name in named_files(path.read_text(encoding="utf-8")) if not list(ROOT.glob(name))] == []
+
+
+def test_the_files_to_touch_hold_what_the_list_says() -> None:
+    rows = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8").split("How to add")[1].splitlines()
+    checked = 0
+    for row in rows:
+        touched = [ROOT / name for name in named_files(row)] + [ROOT / "cli.py", ROOT / "cli_run.py"]
+        for name in re.findall(r"`([A-Z]{4,}|_[a-z]+|[A-Z][a-z]+[A-Z]\w+)`", row):
+            assert any(name in path.read_text(encoding="utf-8") for path in touched if path.is_file()), (name, row)
+            checked += 1
+    assert checked >= 6
+
+
+def test_the_lists_of_names_are_whole() -> None:
+    """What the help and the guide of ways to ask, and of scorers, name by hand."""
+    asked = (ROOT / "cli_run.py").read_text(encoding="utf-8")
+    guide = (ROOT / "docs" / "backends.md").read_text(encoding="utf-8")
+    for name in BACKENDS:
+        assert name == "transformers" or (f"{name}:" in asked and f"`{name}:" in guide), name
+    for name in (*SCORERS, *FAMILIES):
+        assert name in NAMES.replace(":", ", ").split(", ") or f"{name}:" in NAMES, name
+    for name in DEMO_MODELS:
+        assert name in BACKENDS["demo"].what.replace(":", ",").replace(",", "").split(), name
+        assert f"demo:{name}" in asked, name
 
 
 def test_the_command_reference_is_that_of_the_commands(tmp_path: Path) -> None:

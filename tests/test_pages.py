@@ -20,14 +20,14 @@ from hypothesis import strategies as st
 from demur.benchmark.errors import DemurError
 from demur.leaderboard.board import Board, ExternalModel, ExternalTrack, as_json
 from demur.leaderboard.pages.chart_parts import beside, share_x, share_y, spread, ticks
-from demur.leaderboard.pages.charts import draw_charts
+from demur.leaderboard.pages.charts import CHARTS, draw_charts
 from demur.leaderboard.pages.columns import RATES, SIDES
 from demur.leaderboard.pages.data import data_block, page_data, shared
 from demur.leaderboard.pages.downloads import as_csv, as_parquet, flat_rows
 from demur.leaderboard.pages.methods import anchor, methods_html
 from demur.leaderboard.pages.palette import DARK, LIGHT, shade
 from demur.leaderboard.pages.papers import as_latex, bibtex
-from demur.leaderboard.pages.site import build_site
+from demur.leaderboard.pages.site import FILES, build_site
 from demur.leaderboard.pages.svg import standalone, within_page
 from demur.leaderboard.pages.text import decimals, interval, parameters, plain, shorten
 from demur.tests.page_boards import HOSTILE, board_of, site_of
@@ -107,10 +107,17 @@ def test_the_policy_names_the_inline_code_and_nothing_else_is_code(site):
             assert re.match(r"#|downloads/|charts/", attributes["href"] or ""), attributes
 
 
+def test_the_navigation_leads_to_every_view(site):
+    elements = Reader((site / "index.html").read_text(encoding="utf-8")).elements
+    named = [a["data-view"] for tag, a in elements if tag == "a" and "data-view" in a]
+    views = [a["id"] for tag, a in elements if tag == "section"]
+    assert sorted([*named, "model"]) == sorted(views)
+
+
 def test_every_file_that_the_page_links_is_there(site):
     linked = {a["href"] for tag, a in Reader((site / "index.html").read_text(encoding="utf-8")).elements if tag == "a"}
     files = {str(href) for href in linked if not str(href).startswith("#")}
-    assert len(files) == 5 + 2 * 5
+    assert len(files) == len(FILES) + 2 * len(CHARTS)
     assert all((site / name).stat().st_size > 100 for name in files)
 
 

@@ -8,6 +8,8 @@ from xml.etree import ElementTree
 import pytest
 from playwright.sync_api import Browser, Page
 
+from demur.leaderboard.pages.charts import CHARTS
+from demur.leaderboard.pages.site import FILES
 from demur.leaderboard.pages.text import decimals
 from demur.tests.browsing import CHROMIUM, Reader, names
 from demur.tests.page_boards import board_of, site_of
@@ -187,7 +189,7 @@ def test_downloads_are_the_files(reader, tmp_path):
             page.click(f"#downloads a:has-text('{name}')")
         download.value.save_as(tmp_path / name)
         assert (tmp_path / name).read_bytes() == (site_of("everything") / "downloads" / name).read_bytes()
-    assert page.locator("#downloads a").count() == 5 + 2 * 5
+    assert page.locator("#downloads a").count() == len(FILES) + 2 * len(CHARTS)
 
 
 def test_a_mark_of_a_chart_names_its_model_and_leads_to_it(reader):

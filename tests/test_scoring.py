@@ -258,7 +258,8 @@ def test_the_guides_scorer_judges_a_run(finished, tmp_path):
 def test_score_and_scorers_commands(finished):
     said = CliRunner().invoke(APP, ["score", str(finished), "--scorer", "lexicon"], catch_exceptions=False)
     assert "lexicon: complied" in said.stdout
-    assert said.stdout.rstrip().endswith(f"demur submit {finished}")
+    hint = f"Next: demur submit {finished} --to submissions/"
+    assert said.stdout.rstrip().endswith((hint, f"{hint} --scorer lexicon"))
     listed = CliRunner().invoke(APP, ["scorers", "list"], catch_exceptions=False).stdout
     assert "cascade  version" in listed
     assert "guard:wildguard  allenai/wildguard  measures refusal" in listed

@@ -32,7 +32,7 @@ from .papers import as_latex, bibtex
 from .text import ARCHITECTURES, READINGS, decimals, encodable, interval, parameters
 from .tracks import track_tables
 
-__all__ = ["build_site"]
+__all__ = ["FILES", "build_site"]
 
 SCRIPTS = ("base.js", "tables.js", "draw.js", "pdf.js", "stress.js", "model.js", "compare.js", "main.js")
 FILES = {

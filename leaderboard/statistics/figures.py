@@ -70,7 +70,7 @@ def pair_figures(draws: Draws, reading: Reading) -> PairFigures:
 
 
 def figures(draws: Draws) -> Figures:
-    """Every point figure of metrics.md."""
+    """Every point figure that ``docs/methods.md`` defines."""
     soft = soft_curve(draws)
     points = {reading: _points(draws, reading) for reading in READINGS}
     return Figures(

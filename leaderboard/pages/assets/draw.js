@@ -45,7 +45,7 @@ function curveChart(shownRows, reading, label) {
       saveButton("Save as PDF", "curves.pdf", "application/pdf", () => pdfOf(picture))));
 }
 
-// As shorten() of page_text.py.
+// As shorten() of text.py.
 function shorten(text, limit) {
   const short = text.replace(/\p{C}/gu, "").split("/").at(-1).trim() || "?";
   if (short.length <= limit) return short;
