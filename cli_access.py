@@ -116,7 +116,8 @@ def revoke(
     paths = AccessDesk().revoke(name, out)
     say(f"{name} is off the list; the splits are sealed again for the rest")
     say(CANNOT_UNDO)
-    say(f"{len(paths)} new copies in {out}; next: send them and commit the prompts folder")
+    send = "send them and " if paths else ""
+    say(f"{len(paths)} new copies in {out}; next: {send}commit the prompts folder")
 
 
 @access_app.command(name="list")

@@ -70,6 +70,8 @@ def score(
         say(f"{result.scorer}: {counted}")
         if result.note:
             say(f"  {result.note}")
+        if all(label.startswith("unscored") for label in result.counts):
+            say("  nothing was scored; the column evidence of the verdicts says why")
     found = run_agreement(run)
     if found:
         for pair, kappa in found["kappa"].items():

@@ -152,7 +152,8 @@ class ReplayModel:
         raise_all(
             f"{self.path} does not hold exactly one response per prompt and sample{how}",
             problems,
-            "correct the file, or choose the split and the number of samples that it was made with",
+            "correct the file, or choose the split, the part of it (--limit-pairs, --shard) and the number of samples "
+            "that it was made with",
         )
 
 
