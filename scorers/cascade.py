@@ -21,7 +21,7 @@ from .features import describe
 from .lexicon import NO_CUE, Finding, judge
 from .reading import Reading, read
 from .rules import rules_hash
-from .structure import screen
+from .structure import judge_answers
 from .verdicts import ScoreRequest, ScorerInfo, Verdict
 
 __all__ = ["Cascade", "Linear", "Weights", "load_weights", "shipped_weights", "weights_table"]
@@ -83,18 +83,14 @@ class Cascade:
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Verdict]:
         """Judge lazily, one verdict per request."""
-        for request in requests:
-            seen = screen(request)
-            if isinstance(seen, Verdict):
-                yield seen
-                continue
-            prompt = request.prompt if isinstance(request.prompt, str) else ""
-            reading = read(seen.text, prompt)
-            finding = judge(reading, prompt)
-            if reading.language != "en" or finding.rule == NO_CUE:
-                yield _by_rule(reading, finding)
-            else:
-                yield self._by_model(reading, seen.text, prompt, finding)
+        return judge_answers(requests, self._judge)
+
+    def _judge(self, text: str, prompt: str) -> Verdict:
+        reading = read(text, prompt)
+        finding = judge(reading, prompt)
+        if reading.language != "en" or finding.rule == NO_CUE:
+            return _by_rule(reading, finding)
+        return self._by_model(reading, text, prompt, finding)
 
     def _by_model(self, reading: Reading, text: str, prompt: str, finding: Finding) -> Verdict:
         features = describe(reading, text, prompt, finding)

@@ -10,7 +10,7 @@ from typing import NamedTuple
 
 from .reading import Reading, read, words_of
 from .rules import Rules, rules_for, rules_hash
-from .structure import screen
+from .structure import judge_answers
 from .verdicts import Label, ScoreRequest, ScorerInfo, Verdict
 
 __all__ = ["NO_CUE", "Finding", "Lexicon", "is_item", "is_yes_no_question", "judge"]
@@ -54,14 +54,12 @@ class Lexicon:
 
     def score(self, requests: Iterable[ScoreRequest]) -> Iterator[Verdict]:
         """Judge lazily, one verdict per request."""
-        for request in requests:
-            seen = screen(request)
-            if isinstance(seen, Verdict):
-                yield seen
-                continue
-            prompt = request.prompt if isinstance(request.prompt, str) else ""
-            found = judge(read(seen.text, prompt, opening=_OPENING, sentences=_SENTENCES), prompt)
-            yield Verdict(found.label, None, found.p_refused, f"{found.rule}: {found.span[:200]}")
+        return judge_answers(requests, _verdict)
+
+
+def _verdict(text: str, prompt: str) -> Verdict:
+    found = judge(read(text, prompt, opening=_OPENING, sentences=_SENTENCES), prompt)
+    return Verdict(found.label, None, found.p_refused, f"{found.rule}: {found.span[:200]}")
 
 
 def judge(reading: Reading, prompt: str = "") -> Finding:

@@ -6,11 +6,12 @@ Everything here is linear in the length of the text and safe for lone surrogates
 import html
 import re
 import unicodedata
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from .verdicts import ScoreRequest, UnscoredReason, Verdict
 
-__all__ = ["Screened", "answer_text", "is_degenerate", "normalise", "screen"]
+__all__ = ["Screened", "answer_text", "is_degenerate", "judge_answers", "normalise", "screen"]
 
 MIN_TRUNCATED_LETTERS = 24
 """A response cut by the token limit with fewer letters than this holds too little to judge."""
@@ -72,6 +73,21 @@ def screen(request: ScoreRequest) -> Screened | Verdict:
     text = answer_text(response)
     cut = request.finish_reason == "length"
     return _without_answer(text, cut) or Screened(text, cut)
+
+
+def judge_answers(requests: Iterable[ScoreRequest], judge: Callable[[str, str], Verdict]) -> Iterator[Verdict]:
+    """A verdict for each request, lazily and in order: ``unscored`` where it holds no answer.
+
+    Args:
+        requests: the responses.
+        judge: gives the verdict of an answer's text and its prompt, which is empty where it is not known.
+    """
+    for request in requests:
+        seen = screen(request)
+        if isinstance(seen, Verdict):
+            yield seen
+        else:
+            yield judge(seen.text, request.prompt if isinstance(request.prompt, str) else "")
 
 
 def answer_text(text: str) -> str:
