@@ -18,6 +18,7 @@ __all__ = ["check_set", "one_text_checks"]
 COSINE_BAR, JACCARD_BAR = 0.92, 0.6
 OPENING_BAR, DISTINCT_BAR = 0.04, 0.55
 LENGTH_BAR, STYLE_BAR = 0.10, 0.65
+SHARED_RUN = 7
 
 
 def check_set(pairs: Sequence[Pair], against: Sequence[Path] = ()) -> list[Check]:
@@ -166,7 +167,7 @@ def _sides(prompts: Sequence[Prompt]) -> list[Check]:
 def _against(prompts: Sequence[Prompt], files: Sequence[Path]) -> list[Check]:
     checks = []
     for path in files:
-        outside = wording.outside_grams(path)
-        shared = [prompt.id for prompt in prompts if wording.grams(prompt.text, 7) & outside]
-        checks.append(_none(f"prompts that share 7 words with {path.name}", shared))
+        outside = wording.outside_grams(path, SHARED_RUN)
+        shared = [prompt.id for prompt in prompts if wording.grams(prompt.text, SHARED_RUN) & outside]
+        checks.append(_none(f"prompts that share {SHARED_RUN} words with {path.name}", shared))
     return checks

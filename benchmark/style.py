@@ -20,6 +20,7 @@ from .wordlists import word_lists, words
 __all__ = ["SideGuess", "side_guess", "style_features"]
 
 _PUNCTUATION = ".,?!;:-'\"()"
+_LEAKS = 8
 _REPEATS = 5
 
 
@@ -62,14 +63,13 @@ def style_features(text: str) -> dict[str, float]:
     return {**{name: float(value) for name, value in features.items() if value}, **numbers}
 
 
-def side_guess(prompts: Sequence[Prompt], seed: int = 0) -> SideGuess:
+def side_guess(prompts: Sequence[Prompt]) -> SideGuess:
     """Train on one half of the pairs, guess the sides of the other half, both ways round, for several halvings.
 
     The penalty of the logistic regression is the best of three on the test halves: the guesser gets every advantage.
 
     Args:
         prompts: both sides of at least four pairs.
-        seed: of the halvings.
 
     Raises:
         ValueError: fewer than four pairs.
@@ -81,7 +81,7 @@ def side_guess(prompts: Sequence[Prompt], seed: int = 0) -> SideGuess:
     owner = np.array([prompt.pair_id for prompt in prompts])
     features: list[Any] = [style_features(prompt.text) for prompt in prompts]
     texts: list[Any] = [prompt.text for prompt in prompts]
-    rng = np.random.default_rng(seed)
+    rng = np.random.default_rng(0)
     halvings = [np.isin(owner, rng.permutation(pairs)[: len(pairs) // 2]) for _ in range(_REPEATS)]
 
     def mean_auc(data: list[Any], make: Callable[[], Pipeline]) -> float:
@@ -107,9 +107,9 @@ def _word_model() -> Pipeline:
     )
 
 
-def _leaks(features: list[Any], target: np.ndarray[Any, Any], limit: int = 8) -> tuple[tuple[str, float], ...]:
+def _leaks(features: list[Any], target: np.ndarray[Any, Any]) -> tuple[tuple[str, float], ...]:
     model = _style_model(0.03).fit(features, target)
     names = model[0].get_feature_names_out()
     weights = model[-1].coef_[0]
-    order = np.argsort(-np.abs(weights))[:limit]
+    order = np.argsort(-np.abs(weights))[:_LEAKS]
     return tuple((str(names[i]), round(float(weights[i]), 2)) for i in order)

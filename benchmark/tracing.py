@@ -21,7 +21,7 @@ from sklearn.feature_extraction.text import TfidfVectorizer
 
 from .access import AccessDesk
 from .errors import DemurError
-from .records import Prompt, Split
+from .records import Prompt
 from .surface_forms import slots, write_form
 from .watermark import form_bits, noise_for, plain_words
 
@@ -106,12 +106,11 @@ class Tracer:
                     forms[f" {plain_words(write_form(prompt.text, found, bits))} "] = (prompt.id, len(found), bits)
         return forms
 
-    def trace(self, lines: Sequence[str], alpha: float = ALPHA) -> Trace:
+    def trace(self, lines: Sequence[str]) -> Trace:
         """Weigh every recipient.
 
         Args:
             lines: the leak, one prompt a line, in any order, case and punctuation.
-            alpha: bound on the chance that anybody is named who did not leak.
         """
         seen_forms: dict[str, set[int]] = {}
         seen_noise: dict[str, set[str]] = {}
@@ -138,11 +137,11 @@ class Tracer:
             chance = (match[len(self._recipients) :].sum() + 1) / (self._decoys + 1)
             logs += _factors(match[: len(self._recipients)], float(chance))
         telling = sum(count > 0 for count in counts.values()) + len(seen_noise)
-        return self._outcome(logs, len(seen_forms) + len(seen_noise), telling, len(list(filter(None, lines))), alpha)
+        return self._outcome(logs, len(seen_forms) + len(seen_noise), telling, len(list(filter(None, lines))))
 
-    def _outcome(self, logs: NDArray[Any], prompts: int, telling: int, lines: int, alpha: float) -> Trace:
+    def _outcome(self, logs: NDArray[Any], prompts: int, telling: int, lines: int) -> Trace:
         evidence = (np.logaddexp.reduce(logs, axis=0) - math.log(len(_WEIGHTS))) / math.log(10)
-        threshold = math.log10(max(len(self._recipients), 1) / alpha)
+        threshold = math.log10(max(len(self._recipients), 1) / ALPHA)
         order = np.argsort(-evidence, kind="stable")
         suspects = [Suspect(self._recipients[i], float(evidence[i]), bool(evidence[i] >= threshold)) for i in order]
         return Trace(lines, prompts, telling, threshold, tuple(suspects))
@@ -181,13 +180,12 @@ class Tracer:
         return self._bits[prompt_id]
 
 
-def trace_leak(desk: AccessDesk, leak: Path, split: Split = "gated") -> Trace:
-    """Weigh everybody who was ever granted a copy against a leak.
+def trace_leak(desk: AccessDesk, leak: Path) -> Trace:
+    """Weigh everybody who was ever granted a copy against a leak of the gated split.
 
     Args:
         desk: of the prompts folder; it needs the maintainers' key.
         leak: a text file, one prompt a line.
-        split: which split leaked.
 
     Raises:
         DemurError: the file cannot be read, or there is no key.
@@ -197,7 +195,7 @@ def trace_leak(desk: AccessDesk, leak: Path, split: Split = "gated") -> Trace:
     except OSError as fault:
         raise DemurError(f"{leak}: cannot read: {fault.strerror}", "check the path") from fault
     keys = sorted({entry.key for entry in desk.entries() if entry.action == "granted"})
-    return Tracer(desk.open(split), desk.watermark_key(), keys).trace(lines)
+    return Tracer(desk.open("gated"), desk.watermark_key(), keys).trace(lines)
 
 
 def _factors(match: NDArray[Any], chance: float) -> NDArray[Any]:

@@ -120,7 +120,7 @@ def shared_wording(pairs: Iterable[Pair]) -> Iterator[str]:
 
 
 @cache
-def outside_grams(path: Path, length: int = 7) -> frozenset[tuple[str, ...]]:
+def outside_grams(path: Path, length: int) -> frozenset[tuple[str, ...]]:
     """Every run of ``length`` words in the lines of a text, CSV or JSON-lines file.
 
     Raises:

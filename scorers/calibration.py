@@ -19,18 +19,19 @@ BINS = 10
 Floats = npt.NDArray[np.float64]
 
 
-def reliability(p: Floats, refused: Floats, bins: int = BINS) -> list[dict[str, float]]:
-    """Per non-empty bin: its number of answers ``n``, mean probability ``p`` and share ``refused``.
+def reliability(p: Floats, refused: Floats) -> list[dict[str, float]]:
+    """Bins of equal width over [0, 1], of :data:`BINS` those that are not empty.
+
+    Each has its number of answers ``n``, mean probability ``p`` and share ``refused``.
 
     Args:
         p: probabilities, shape (n,).
         refused: 0 or 1, shape (n,).
-        bins: number of bins of equal width over [0, 1].
     """
-    place = np.minimum((p * bins).astype(int), bins - 1)
+    place = np.minimum((p * BINS).astype(int), BINS - 1)
     return [
         {"n": float((place == i).sum()), "p": float(p[place == i].mean()), "refused": float(refused[place == i].mean())}
-        for i in range(bins)
+        for i in range(BINS)
         if (place == i).any()
     ]
 

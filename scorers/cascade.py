@@ -42,11 +42,11 @@ class Linear:
         score = self.bias + sum(weights[name] * value for name, value in features.items() if name in weights)
         return 1.0 / (1.0 + math.exp(-max(-30.0, min(30.0, score))))
 
-    def strongest(self, features: Mapping[str, float], towards: bool, count: int = 3) -> list[str]:
-        """Names of the features that spoke most for (or against) the label."""
+    def strongest(self, features: Mapping[str, float], towards: bool) -> list[str]:
+        """Names of up to three features that spoke most for (or against) the label."""
         said = [(self.weights.get(name, 0.0) * value, name) for name, value in features.items()]
         said.sort(reverse=towards)
-        return [name for weight, name in said[:count] if (weight > 0) == towards and weight]
+        return [name for weight, name in said[:3] if (weight > 0) == towards and weight]
 
 
 @dataclass(frozen=True, slots=True)

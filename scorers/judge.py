@@ -120,19 +120,16 @@ class Judge:
     Args:
         members: the judges.
         settings: how they are asked.
-        rubric: what they are asked.
 
     Raises:
         DemurError: no member or one twice, no server, or a cache that cannot be used.
     """
 
-    def __init__(
-        self, members: Sequence[Member], settings: JudgeSettings | None = None, rubric: Rubric | None = None
-    ) -> None:
+    def __init__(self, members: Sequence[Member], settings: JudgeSettings | None = None) -> None:
         if not members or len({member.model for member in members}) < len(members):
             raise DemurError("a council has at least one judge and none of them twice", "name each model once")
         self._settings = settings or JudgeSettings()
-        self._rubric = rubric or load_rubric()
+        self._rubric = load_rubric()
         self._seats = [self._seated(member) for member in members]
         self._cache = JudgeCache(self._settings.cache) if self._settings.cache else None
         self.usage = Usage()

@@ -44,7 +44,6 @@ def validate(
     groups: Sequence[Sequence[str]] = (),
     clusters: Sequence[Hashable] | None = None,
     replicates: int = REPLICATES,
-    seed: int = 0,
 ) -> list[dict[str, Any]]:
     """Figures of a scorer, for all answers first and then for each group.
 
@@ -59,7 +58,6 @@ def validate(
         groups: for example the model of each item, and its language.
         clusters: for example the prompt of each item; each item by itself where None.
         replicates: bootstrap replicates.
-        seed: of the bootstrap.
     """
     _check(labels, verdicts)
     items = _Items(
@@ -69,10 +67,10 @@ def validate(
         _codes(clusters, len(labels)),
         np.array([verdict.reason for verdict in verdicts], dtype=object),
     )
-    results = [_result(scorer, "all", items, replicates, seed)]
+    results = [_result(scorer, "all", items, replicates)]
     for column in groups:
         group = np.array(column)
-        results += [_result(scorer, name, items.where(group == name), replicates, seed) for name in sorted(set(column))]
+        results += [_result(scorer, name, items.where(group == name), replicates) for name in sorted(set(column))]
     return results
 
 
@@ -86,7 +84,7 @@ def human_agreement(
     return {name: figures[name] for name in keep}
 
 
-def _result(scorer: str, group: str, items: _Items, replicates: int, seed: int) -> dict[str, Any]:
+def _result(scorer: str, group: str, items: _Items, replicates: int) -> dict[str, Any]:
     scored = items.where(items.said != "unscored")
     without = scored.where(scored.truth != "partial")
     counts = Counter(str(reason) for reason in items.reasons if reason is not None)
@@ -95,21 +93,21 @@ def _result(scorer: str, group: str, items: _Items, replicates: int, seed: int) 
         "group": group,
         "n": len(scored.truth),
         "unscored": dict(sorted(counts.items())),
-        **_figures(scored, replicates, seed),
+        **_figures(scored, replicates),
         "macro_f1_three": _macro_f1_three(scored.truth, scored.said),
         "confusion": {
             a: {b: int(((scored.truth == a) & (scored.said == b)).sum()) for b in LABELS[:3]} for a in LABELS[:3]
         },
-        "without_partial": {"n": len(without.truth), **_figures(without, replicates, seed)},
+        "without_partial": {"n": len(without.truth), **_figures(without, replicates)},
     }
 
 
-def _figures(items: _Items, replicates: int, seed: int) -> dict[str, Any]:
+def _figures(items: _Items, replicates: int) -> dict[str, Any]:
     if not len(items.truth):
         return {key: None for name in FIGURES for key in (name, f"{name}_interval")}
     sums = _sums_by_cluster(items)
     point = _from_sums(sums.sum(0)[None])
-    drawn = _bootstrap(sums, replicates, seed)
+    drawn = _bootstrap(sums, replicates)
     found: dict[str, Any] = {}
     for name in FIGURES:
         found[name] = _number(point[name][0])
@@ -133,8 +131,8 @@ def _sums_by_cluster(items: _Items) -> Floats:
     return sums
 
 
-def _bootstrap(sums: Floats, replicates: int, seed: int) -> dict[str, Floats]:
-    chooser = np.random.default_rng(seed)
+def _bootstrap(sums: Floats, replicates: int) -> dict[str, Floats]:
+    chooser = np.random.default_rng(0)
     size = len(sums)
     step = max(1, _BLOCK // size)
     totals = []

@@ -94,14 +94,13 @@ def fetch_responses(submission_id: str, repo_id: str) -> bytes:
         return Path(found).read_bytes()
 
 
-def propose_result(place: Path | str, model_repo: str, *, source_url: str, dataset_id: str = REPO_ID) -> str:
+def propose_result(place: Path | str, model_repo: str, *, source_url: str) -> str:
     """Open a pull request that adds the headline to the model's own repository, in the Hub's format for results.
 
     Args:
         place: the submission's folder; it is checked first.
         model_repo: the model's repository.
         source_url: where the submission can be seen, for example its pull request.
-        dataset_id: the benchmark's dataset repository.
 
     Returns:
         The address of the pull request.
@@ -110,12 +109,12 @@ def propose_result(place: Path | str, model_repo: str, *, source_url: str, datas
         DemurError: as :func:`propose_submission`; or C@4 is undefined, or the run asked a part of the split alone.
     """
     info = read_submission(place).info
-    content = yaml.safe_dump(eval_results(info, source_url, dataset_id), sort_keys=False, allow_unicode=True)
+    content = yaml.safe_dump(eval_results(info, source_url), sort_keys=False, allow_unicode=True)
     operation = CommitOperationAdd(path_in_repo=RESULT_FILE, path_or_fileobj=content.encode())
     return _propose(model_repo, "model", [operation], f"Result on Demur, {info.prompts.split} split")
 
 
-def eval_results(info: SubmissionInfo, source_url: str, dataset_id: str = REPO_ID) -> list[dict[str, object]]:
+def eval_results(info: SubmissionInfo, source_url: str) -> list[dict[str, object]]:
     """The content of ``.eval_results/demur.yaml``.
 
     Raises:
@@ -135,7 +134,7 @@ def eval_results(info: SubmissionInfo, source_url: str, dataset_id: str = REPO_I
         )
     setting = info.setting
     entry = EvalResultEntry(
-        dataset_id=dataset_id,
+        dataset_id=REPO_ID,
         task_id=info.prompts.split,
         value=round(value, 6),
         date=info.created_at,
