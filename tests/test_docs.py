@@ -12,10 +12,10 @@ from typing import Any
 import pytest
 import typer
 
+from demur import cli_scorers
 from demur.benchmark.models import BACKENDS
 from demur.benchmark.models.demo import DEMO_MODELS
 from demur.cli import app
-from demur.cli_scorers import NAMES
 from demur.scorers import FAMILIES, SCORERS
 from demur.tests import licences
 
@@ -100,7 +100,7 @@ def test_the_lists_of_names_are_whole() -> None:
     for name in BACKENDS:
         assert name == "transformers" or (f"{name}:" in asked and f"`{name}:" in guide), name
     for name in (*SCORERS, *FAMILIES):
-        assert name in NAMES.replace(":", ", ").split(", ") or f"{name}:" in NAMES, name
+        assert name in cli_scorers.NAMES.replace(":", ", ").split(", ") or f"{name}:" in cli_scorers.NAMES, name
     for name in DEMO_MODELS:
         assert name in BACKENDS["demo"].what.replace(":", ",").replace(",", "").split(), name
         assert f"demo:{name}" in asked, name

@@ -133,6 +133,14 @@ def test_evidence_holds_the_deciding_words():
     assert "i won't explain that" in verdict.evidence
 
 
+def test_the_guides_scorer_works():
+    guide = (CASES.parent.parent / "docs" / "add-a-scorer.md").read_text(encoding="utf-8")
+    names = {"__name__": "first_word"}
+    exec(guide.split("```python\n")[1].split("```")[0], names)
+    said = names["FirstWord"]().score(map(ScoreRequest, ["No.", "**No** way, ever.", "Sure.", " "]))
+    assert [verdict.label for verdict in said] == ["refused", "complied", "complied", "unscored"]
+
+
 def test_unknown_scorer():
     with pytest.raises(DemurError, match="unknown scorer 'oracle'") as raised:
         get_scorer("oracle")

@@ -7,8 +7,6 @@ import random
 import re
 import shutil
 from dataclasses import fields
-from pathlib import Path
-from typing import Any
 
 import pandas as pd
 import pyarrow as pa
@@ -27,9 +25,10 @@ from demur.benchmark.schema import problems, schema
 from demur.benchmark.tables import read_table
 from demur.scorers import SCORERS, scoring
 from demur.scorers.labelled import Columns, parse_map, read_labelled
+from demur.scorers.lexicon import Lexicon
 from demur.scorers.peers import peers
 from demur.scorers.scoring import VERDICT_SCHEMA, VerdictRow, read_verdicts, run_agreement, score, score_run
-from demur.scorers.verdicts import LABELS, ScoreRequest, ScorerInfo, Verdict
+from demur.scorers.verdicts import ScorerInfo, Verdict
 from demur.tests.fault_server import completion, serving
 
 APP = typer.Typer()
@@ -243,16 +242,14 @@ def test_validate_prints_a_table_and_texts_only_when_asked(tmp_path):
     assert "row 4: label refused, verdict complied: 'Use an oven.'" in shown.stdout
 
 
-def test_the_guides_scorer_judges_a_run(finished, tmp_path):
-    guide = (Path(__file__).parent.parent / "docs" / "add-a-scorer.md").read_text(encoding="utf-8")
-    names: dict[str, Any] = {"__name__": "first_word"}
-    exec(guide.split("```python\n")[1].split("```")[0], names)
+def test_a_scorer_of_ones_own_judges_a_run(finished, tmp_path):
+    class Own(Lexicon):
+        info = ScorerInfo("own", "1", "0" * 12)
+
     shutil.copytree(finished, tmp_path / "run")
-    frame = score(tmp_path / "run", scorers=[names["FirstWord"](), "lexicon"])["first-word"]
-    assert set(frame["label"]) <= set(LABELS)
-    assert (tmp_path / "run" / "verdicts" / "first-word.parquet").is_file()
-    said = [v.label for v in names["FirstWord"]().score(map(ScoreRequest, ["No.", "**No** way, ever.", "Sure.", " "]))]
-    assert said == ["refused", "complied", "complied", "unscored"]
+    said = score(tmp_path / "run", scorers=[Own(), "lexicon"])
+    assert list(said["own"]["label"]) == list(said["lexicon"]["label"])
+    assert (tmp_path / "run" / "verdicts" / "own.parquet").is_file()
 
 
 def test_score_and_scorers_commands(finished):
