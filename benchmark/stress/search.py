@@ -110,6 +110,14 @@ class _Search:
         within = result.kl <= self.prepared.settings.kl_limit
         return (not within, -result.drop if within else result.kl)
 
+    def promise(self, result: _Result) -> float:
+        """Order of results at the full dose alone: by the fall at the largest dose that would do no damage.
+
+        A small change moves log-odds in step with itself and KL with its square. Without this an expert that carries
+        all of the refusal falls out because its whole silence does damage, before half of its silence is tried.
+        """
+        return -result.drop * min(1.0, (self.prepared.settings.kl_limit / max(result.kl, 1e-9)) ** 0.5)
+
     def _note(
         self,
         at: tuple[Candidate, float],
@@ -199,6 +207,8 @@ def search(
         if len(alive) <= FINALISTS:
             break
         ranked = run.round(alive, screening, prompts)
+        if system == "S4":
+            ranked.sort(key=run.promise)
         alive = _survivors(ranked, max(FINALISTS, len(alive) // 4))
     results = run.round(alive, plan.doses, plan.validation_pairs)
     best = run.answering(run.inducing(results) if system == "S1" else results)
