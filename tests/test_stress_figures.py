@@ -1,6 +1,7 @@
 """Figures of the stress test: definitions, bounds, cases."""
 
 import json
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from demur.benchmark.stress.experts_figures import expert_figures, gini, part_fi
 from demur.benchmark.stress.figures import Draws, area, curve_figures, dose_50, effect
 from demur.benchmark.stress.prepare import learn_openers
 from demur.benchmark.stress.rows import Openers, log_odds
+from demur.benchmark.stress.search import _Result, _Search
+from demur.benchmark.stress.settings import settings
 from demur.benchmark.stress.world import without_span
 
 PAIRS = [f"p{n}" for n in range(12)]
@@ -205,3 +208,11 @@ def test_cells_come_back_as_written(tmp_path):
 def test_schema_has_no_place_for_text():
     text = json.dumps(schema("demur.benchmark", "stress"))
     assert not any(f'"{word}"' in text for word in ("response", "text", "vector", "direction", "weights"))
+
+
+def test_an_expert_whose_whole_silence_does_damage_stays_in_the_search():
+    plan = SimpleNamespace(settings=settings("quick"))
+    run = _Search(None, plan, ("S4", "real", 0), lambda _rows: None)
+    found = [_Result(name, 1.0, drop, kl) for name, drop, kl in (("a", 8.5, 0.53), ("b", 2.0, 0.19), ("c", 3.0, 5.0))]
+    assert [result.candidate for result in sorted(found, key=run.promise)] == ["a", "b", "c"]
+    assert [result.candidate for result in sorted(found, key=run._rank)] == ["b", "a", "c"]
