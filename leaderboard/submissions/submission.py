@@ -16,17 +16,17 @@ from ...benchmark.errors import DemurError, raise_all
 from ...benchmark.files import write_json, write_text
 from ...benchmark.prompts import manifest
 from ...benchmark.records import SIDES, VARIANTS, ModelInfo
-from ...benchmark.runs import FinishedRun, RunInfo, open_run
+from ...benchmark.runs import RunInfo, open_run
 from ...benchmark.schema import check
 from ...benchmark.version import package_version
-from ...scorers.scoring import read_verdicts
 from ..statistics.draws import count_draws, verdict_table
 from ..statistics.figures import figures
 from .architectures import curated
 from .checking import INFO_FILE, ROWS_FILE, check_submission, read_submission
-from .identity import Model, PromptSource, ScorerId, Selection, Setting
+from .identity import Model, PromptSource, Selection, Setting
+from .judged import chosen_judge, judged_by, judges_of, salted_hashes
 from .others import OTHERS_FILE, joined, scorer_agreement, write_others
-from .responses import salt_file, salted
+from .responses import salt_file
 from .rows_file import rows_sha256, write_rows
 from .stress import STRESS_FILE, read_stress, stress_source
 from .submitted import ROW_COLUMNS, SubmissionInfo
@@ -98,10 +98,10 @@ def submit(
             were not asked, the stress test is of another model or impossible, or the submission exists.
     """
     asked = open_run(run)
-    own = _verdicts(asked, _chosen(asked, scorer))
-    said = [_verdicts(asked, name) for name in _there(asked) if name != own.scorer.name]
+    own = judged_by(asked, chosen_judge(asked, scorer))
+    said = [judged_by(asked, name) for name in judges_of(asked) if name != own.scorer.name]
     salt = secrets.token_hex(16)
-    hashes = _salted(asked, salt, [own, *said])
+    hashes = salted_hashes(asked, salt, [own, *said])
     pairs = _pairs(asked.info)
     rows = own.rows.assign(response_sha256=hashes)[list(ROW_COLUMNS)]
     order = rows.sort_values(["prompt_id", "sample"]).index
@@ -141,87 +141,6 @@ def _attached(path: Path, model: Model) -> bytes:
     _, found = read_stress(path, model)
     raise_all(str(path), found, "attach the stress test of this model, as `demur stress` wrote it")
     return path.read_bytes()
-
-
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """What a scorer said of a run; ``rows`` in the order of its responses, with their unsalted hashes.
-
-    ``faults`` is what is wrong with the rest of its file.
-    """
-
-    path: Path
-    scorer: ScorerId
-    rows: pd.DataFrame
-    faults: list[str]
-
-
-def _there(run: FinishedRun) -> list[str]:
-    """The names of the scorers that judged the run."""
-    return sorted(path.stem for path in (run.path / "verdicts").glob("*.parquet"))
-
-
-def _chosen(run: FinishedRun, scorer: str | None) -> str:
-    there = _there(run)
-    if not there:
-        raise DemurError(f"{run.path}: not scored yet", f"run `demur score {run.path}` first")
-    if scorer is None and len(there) > 1:
-        raise DemurError(f"{run.path}: scored by {', '.join(there)}", "say which with --scorer")
-    if scorer not in (None, *there):
-        raise DemurError(f"{run.path}: no verdicts of scorer {scorer!r}", f"there are those of {', '.join(there)}")
-    return scorer or there[0]
-
-
-def _verdicts(run: FinishedRun, name: str) -> _Judged:
-    """The verdicts of one scorer; that they are of these very texts is for :func:`_salted` to see."""
-    path = run.path / "verdicts" / f"{name}.parquet"
-    found = read_verdicts(path, without=("evidence", "package_version"))
-    scorer = ScorerId(*(str(found[f"scorer_{part}"].iloc[0]) for part in ("name", "version", "hash")))
-    keys = list(zip(found["prompt_id"], found["sample"], strict=True))
-    place = {key: number for number, key in enumerate(keys)}
-    wanted = run.info.keys()
-    missing, strange = sum(key not in place for key in wanted), len(place.keys() - set(wanted))
-    raise_all(
-        str(path),
-        [f"{missing} responses without a verdict"] * bool(missing)
-        + [f"{strange} verdicts without a response"] * bool(strange),
-        f"run `demur score {run.path}` again",
-    )
-    rows = found[list(ROW_COLUMNS)]
-    if keys != wanted:
-        rows = rows.iloc[[place[key] for key in wanted]].reset_index(drop=True)
-    return _Judged(path, scorer, rows, _verdict_problems(run.info, found))
-
-
-def _verdict_problems(info: RunInfo, found: pd.DataFrame) -> list[str]:
-    faults = []
-    for column, expected in (
-        ("prompts_version", info.provenance.prompts_version),
-        ("prompts_hash", info.provenance.prompts_hash),
-    ):
-        if (found[column] != expected).any():
-            faults.append(f"column {column} is not {expected!r} everywhere, as the run says")
-    for column in ("scorer_name", "scorer_version", "scorer_hash"):
-        if found[column].nunique(dropna=False) != 1:
-            faults.append(f"column {column} has {found[column].nunique(dropna=False)} values")
-    return faults
-
-
-def _salted(run: FinishedRun, salt: str, judged: Sequence[_Judged]) -> list[str]:
-    """The salted hash of each response, after the proof that all verdicts are of these texts; read a few at a time."""
-    stated = [one.rows["response_sha256"].tolist() for one in judged]
-    other = [0] * len(judged)
-    found: list[str] = []
-    for rows in run.rows("text"):
-        for row in rows:
-            plain = hashlib.sha256(row["text"].encode()).hexdigest()
-            for at, hashes in enumerate(stated):
-                other[at] += hashes[len(found)] != plain
-            found.append(salted(salt, row["text"]))
-    for one, count in zip(judged, other, strict=True):
-        faults = [f"{count} verdicts are of other responses than the run's"] * bool(count)
-        raise_all(str(one.path), faults + one.faults, f"run `demur score {run.path}` again")
-    return found
 
 
 def _pairs(info: RunInfo) -> dict[str, str]:
