@@ -14,7 +14,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 import pytest
 import yaml
-from hypothesis import given, settings
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from demur.benchmark.errors import DemurError
@@ -144,7 +144,7 @@ def test_hostile_texts_stay_texts():
     assert json.loads((folder / "downloads/board.json").read_text(encoding="utf-8"))["rows"]
 
 
-@settings(max_examples=40)
+@settings(max_examples=40, suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large])
 @given(st.recursive(st.text() | st.none() | st.integers(), lambda x: st.lists(x) | st.dictionaries(st.text(), x)))
 def test_embedded_data_is_the_data_and_holds_no_markup(value):
     text = str(data_block({"value": value}))
