@@ -48,7 +48,9 @@ def adopt_public(source: Path, canary: str, folder: Path = FOLDER) -> list[Pair]
     for path in paths:
         lines = path.read_text(encoding="utf-8").splitlines(keepends=True)
         text = "".join(line for line in lines if "demur-canary-" not in line)
-        write_text(folder / "public" / path.name, f"# Benchmark data, not for training: {canary}\n{text}")
+        stamped, place = f"# Benchmark data, not for training: {canary}\n{text}", folder / "public" / path.name
+        if not place.is_file() or place.read_bytes() != stamped.encode():
+            write_text(place, stamped)
     for old in pair_files(folder / "public"):
         if old.name not in {path.name for path in paths}:
             old.unlink()

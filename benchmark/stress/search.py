@@ -116,7 +116,7 @@ class _Search:
         A small change moves log-odds in step with itself and KL with its square. Without this an expert that carries
         all of the refusal falls out because its whole silence does damage, before half of its silence is tried.
         """
-        return -result.drop * min(1.0, (self.prepared.settings.kl_limit / max(result.kl, 1e-9)) ** 0.5)
+        return float(-result.drop * min(1.0, (self.prepared.settings.kl_limit / max(result.kl, 1e-9)) ** 0.5))
 
     def _note(
         self,
