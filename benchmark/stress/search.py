@@ -5,7 +5,6 @@ by the first answer token; the last one by short answers too, because a candidat
 the log-odds of refusal as well as one that makes it answer.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
