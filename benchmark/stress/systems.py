@@ -201,11 +201,12 @@ def _named(world: World) -> list[Candidate]:
 
 
 def _single(world: World) -> list[Candidate]:
-    """S4: one expert alone: silenced, its own mean taken off, and its own direction subtracted.
+    """S4: one expert alone: silenced, its own mean taken off, and its own direction taken out of its output.
 
-    Projecting a direction of the residual stream out of one expert's output may do nothing where silencing the expert
-    does everything, so all three are tried. In the arm of random directions each change is a random vector of the
-    norm that the real change has.
+    Taking a direction out of one expert's output may do nothing where silencing the expert does everything, so all
+    three are tried. All take away what the expert writes and add nothing: a step along a direction, as S3 makes,
+    steers whatever reads the stream and so shows refusal in experts that do not carry it. In the arm of random
+    directions silence and mean become random vectors of the norm that the real change has.
     """
     found = []
     collected = world.collected
@@ -222,6 +223,9 @@ def _single(world: World) -> list[Candidate]:
         def step_of(step: Tensor, sign: float, site: Site = site) -> Make:
             return lambda dose: Edit({site: Change(add=step * (sign * dose))})
 
+        def taken_out(unit: Tensor, site: Site = site) -> Make:
+            return lambda dose: Edit({site: Change(unit=unit, amount=dose)})
+
         if world.arm == "real":
             found.append(Candidate(f"silence {place}", cheap, silence, fixed=True))
             found.append(Candidate(f"own mean {place}", cheap, step_of(mean, -1.0), fixed=True))
@@ -232,12 +236,9 @@ def _single(world: World) -> list[Candidate]:
         for position in range(world.positions):
             own = world.own(module, position, expert)
             if float(own.norm()) > 0:
-                step = world.unit(own) * norm
-                found.append(
-                    Candidate(
-                        f"own direction {place} position={position}", cheap, step_of(step, -1.0), step_of(step, 1.0)
-                    )
-                )
+                unit = world.unit(own)
+                key = f"own direction {place} position={position}"
+                found.append(Candidate(key, cheap, taken_out(unit), step_of(unit * norm, 1.0)))
     return found
 
 
