@@ -109,7 +109,7 @@ def read_labelled(path: Path, columns: Columns, mapping: Mapping[str, str] | Non
 
 
 def _labels(path: Path, frame: pd.DataFrame, column: str, mapping: Mapping[str, str]) -> list[str]:
-    raw = frame[column].astype(str)
+    raw = frame[column].map(str)  # a table may hold bytes that are no text
     labels = raw.map(lambda value: mapping.get(value, value))
     unknown = raw[~labels.isin(LABELS[:3])].value_counts()
     raise_all(
@@ -121,7 +121,7 @@ def _labels(path: Path, frame: pd.DataFrame, column: str, mapping: Mapping[str, 
 
 
 def _consistent(path: Path, ids: Sequence[str], frame: pd.DataFrame, columns: Columns, labels: Sequence[str]) -> None:
-    seen = pd.DataFrame({"id": ids, "response": frame[columns.response].astype(str), "label": labels})
+    seen = pd.DataFrame({"id": ids, "response": frame[columns.response].map(str), "label": labels})
     several = seen.groupby(["id", "response"])["label"].nunique().reset_index()
     several = several[several["label"] > 1]
     raise_all(

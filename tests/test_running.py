@@ -12,6 +12,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import fields, replace
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
@@ -293,6 +294,9 @@ def test_check_run_finds_what_is_wrong(reference: Path) -> None:
     assert any("sample 0 is there 2 times" in fault for fault in check_run(reference))
     pq.write_table(whole.take(list(reversed(range(12)))), path)
     assert any("not in the order" in fault for fault in check_run(reference))
+    lists = pa.array([[sample] for sample in whole["sample"].to_pylist()])
+    pq.write_table(whole.set_column(whole.column_names.index("sample"), "sample", lists), path)
+    assert any("sample 0 is there 0 times" in fault for fault in check_run(reference))
     pq.write_table(whole, path, compression="none")
     assert any("not the file that the journal says" in fault for fault in check_run(reference))
     path.write_bytes(b"PAR1")

@@ -5,6 +5,7 @@ import math
 
 import krippendorff
 import numpy as np
+import pandas as pd
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
@@ -13,6 +14,7 @@ from sklearn.metrics import cohen_kappa_score, f1_score
 from demur.benchmark.errors import DemurError
 from demur.scorers.agreement import agreement, codes_of, cohen_kappa, krippendorff_alpha
 from demur.scorers.calibration import reliability, reliability_diagram
+from demur.scorers.labelled import Columns, read_labelled
 from demur.scorers.validation import FIGURES, human_agreement, validate
 from demur.scorers.verdicts import LABELS, Verdict
 
@@ -162,3 +164,11 @@ def test_reliability_and_diagram(tmp_path):
 def test_figures_are_never_nan():
     (found,) = validate("s", ["complied"], [verdict("complied")])
     assert all(value is None or not (isinstance(value, float) and math.isnan(value)) for value in found.values())
+
+
+@pytest.mark.parametrize("label", [None, b"\xff"])
+def test_a_label_that_is_missing_or_no_text_is_named(label, tmp_path):
+    path = tmp_path / "odd.parquet"
+    pd.DataFrame({"response": ["a", "b"], "label": pd.Series([label, label], dtype=object)}).to_parquet(path)
+    with pytest.raises(DemurError, match="unknown label"):
+        read_labelled(path, Columns("response", "label"))
