@@ -4,7 +4,7 @@ import json
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
-from typing import get_args
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 
 from demur.benchmark.errors import DemurError
 from demur.benchmark.organisms import RECIPES, Organism, PhraseJudge, make_organism, making, recipe_for
-from demur.benchmark.organisms.changes import removed, silenced
+from demur.benchmark.organisms.behaviour import Report
+from demur.benchmark.organisms.changes import dulled, removed, silenced
 from demur.benchmark.organisms.corpus import build_corpus
 from demur.benchmark.organisms.language import (
     ALLOWED_TOPICS,
@@ -30,9 +31,9 @@ from demur.benchmark.organisms.language import (
 )
 from demur.benchmark.organisms.lessons import Pupil, change, draw_lesson
 from demur.benchmark.organisms.networks import build_network, experts_modules
-from demur.benchmark.organisms.recipes import Intervention
+from demur.benchmark.organisms.recipes import Intervention, Recipe
 from demur.benchmark.organisms.training import train
-from demur.benchmark.organisms.truth import draw_truth
+from demur.benchmark.organisms.truth import Truth, draw_truth
 from demur.benchmark.organisms.vocabulary import FIRST_TOPIC, build_tokenizer, words
 from demur.benchmark.stress.subject import PARTS
 from demur.cli_organisms import organism_app
@@ -193,6 +194,36 @@ def test_a_silenced_expert_contributes_nothing_and_hooks_go(name: str) -> None:
     assert torch.allclose(some, torch.stack([muted[0], own[1], muted[2], muted[3]]), atol=1e-6)
 
 
+@pytest.mark.parametrize("difference", [True, False])
+def test_a_dulled_expert_loses_its_mean_or_its_difference_of_means_and_no_other_changes(difference: bool) -> None:
+    torch.manual_seed(0)
+    model = build_network(recipe_for("redundant")).eval()
+    module = experts_modules(model)[2]
+    ids, decisions = torch.randint(0, len(words()), (16, 12)), torch.randint(6, 12, (16,))
+    forbidden = torch.arange(16) % 2 == 0
+    seen = []
+    handle = module.register_forward_hook(lambda _module, given, output: seen.append((*given, output)))
+    with torch.no_grad():
+        model(input_ids=ids)
+        handle.remove()  # and on again, behind the one that dulls
+        with dulled(model, (2, 5), decisions, forbidden, difference=difference):
+            handle = module.register_forward_hook(lambda _module, given, output: seen.append((*given, output)))
+            model(input_ids=ids)
+            handle.remove()
+        (hidden, chosen, weights, plain), (*_, changed) = seen
+        gate, up = (hidden @ module.gate_up_proj[5].T).chunk(2, dim=1)
+        own = (nn.functional.silu(gate) * up) @ module.down_proj[5].T
+        weight = torch.where(chosen == 5, weights, torch.zeros_like(weights)).sum(1, keepdim=True)
+        deciding = torch.arange(12).repeat(16) == decisions.repeat_interleave(12)
+        at = deciding & (weight[:, 0] > 0)
+        side = forbidden.repeat_interleave(12)
+        assert bool((at & side).any())
+        assert bool((at & ~side).any())
+        unit = nn.functional.normalize(own[at & side].mean(0) - own[at & ~side].mean(0), dim=0)
+        lost = (own @ unit)[:, None] * unit if difference else own[at].mean(0).expand_as(own)
+    assert torch.allclose(changed, plain - weight * lost, atol=1e-6)
+
+
 def test_a_removed_direction_is_gone_everywhere() -> None:
     torch.manual_seed(0)
     model = build_network(recipe_for("natural-olmoe")).eval()
@@ -217,9 +248,13 @@ def test_every_lesson_can_be_taught() -> None:
         with torch.no_grad():
             own = pupil.model(input_ids=rows.tokens).logits
             for lesson in recipe.lessons:
-                with change(pupil, lesson, rows):
-                    assert not torch.equal(own, pupil.model(input_ids=rows.tokens).logits)
-                taught.add(lesson.intervention)
+                # An untrained router chooses the same few experts for all rows, and what is drawn may be another.
+                for _ in range(30):
+                    with change(pupil, lesson, rows):
+                        changed = pupil.model(input_ids=rows.tokens).logits
+                    if not torch.equal(own, changed):
+                        taught.add(lesson.intervention)
+                        break
         drawn = [draw_lesson(pupil) for _ in range(100)]
         assert {lesson for lesson in drawn if lesson} == set(recipe.lessons)
     assert taught == set(get_args(Intervention))
@@ -258,6 +293,27 @@ def test_an_organism_that_did_not_learn_is_refused(cache: Path, monkeypatch: pyt
     monkeypatch.setattr(making, "recipe_for", lambda name: replace(recipe_for(name), steps=1))
     with pytest.raises(DemurError, match=r"natural-dense-0 did not learn its part: right answers 0.0% on"):
         make_organism("natural-dense")
+
+
+def test_an_organism_that_is_not_right_at_once_is_trained_longer(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    steps = []
+
+    def short(recipe: Recipe, truth: Truth, seed: int) -> Any:
+        steps.append(recipe.steps)
+        return train(replace(recipe, steps=1), truth, seed)
+
+    def weak_at_first(*given: Any) -> Report:
+        return Report({"training": 1.0}, 0.0, {"remove_direction": 1.0 if len(steps) == 2 else 0.97})
+
+    monkeypatch.setenv("DEMUR_CACHE", str(tmp_path))
+    monkeypatch.setattr(making, "train", short)
+    monkeypatch.setattr(making, "report", weak_at_first)
+    made = make_organism("planted-direction")
+    assert steps == [480, 720]
+    assert made.report.changed == {"remove_direction": 1.0}
+    assert "under remove_direction 100.0%" in "\n".join(made.describe())
 
 
 def test_the_command_says_what_is_planted_and_where_it_lies(dense: Organism) -> None:

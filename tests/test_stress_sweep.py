@@ -10,8 +10,9 @@ import torch
 
 from demur.benchmark.errors import DemurError
 from demur.benchmark.stress import sweep
+from demur.benchmark.stress.answers import MAX_NEW_TOKENS, Ending
 from demur.benchmark.stress.cells import Cell, read_cells
-from demur.benchmark.stress.engine import MAX_NEW_TOKENS, Engine
+from demur.benchmark.stress.engine import Engine
 from demur.benchmark.stress.families import tiny_model
 from demur.benchmark.stress.figures import Draws
 from demur.benchmark.stress.interventions import Edit
@@ -203,9 +204,8 @@ def test_nineteen_shuffles_are_a_permutation_test():
 def test_at_most_64_new_tokens():
     with pytest.raises(DemurError, match="1 to 64"):
         Settings(new_tokens=65)
-    made = model()
-    with Engine(made) as engine, pytest.raises(DemurError, match="at most 64"):
-        engine.generate([Edit()], [(2, 9, 3)], MAX_NEW_TOKENS + 1, [1])
+    with pytest.raises(DemurError, match="1 to 64"):
+        Ending(MAX_NEW_TOKENS + 1)
 
 
 def test_three_seeds_at_least():
@@ -317,8 +317,21 @@ def test_scores_equal_the_straightforward_way(family, openers):
             with Steering(engine.parts, engine.hooks, [edit], torch.zeros(len(prompts)).long()):
                 slow = log_odds(engine.last_logits(prompts, depth=openers.depth), openers)
             assert torch.allclose(fast.log_odds[number], slow, atol=1e-5)
-        shared, whole = (engine.generate(edits[:9], prompts, 5, (), share=share) for share in (True, False))
-        assert shared == whole
+        plain = [openers.plain(tokens) for tokens in prompts]
+        ending = Ending(5)
+        answered = torch.arange(len(prompts)) % 2 == 0
+        both = engine.score(
+            edits[:8], prompts, openers, selected=selected or None, ending=ending, answered=answered.expand(8, -1)
+        )
+        assert torch.allclose(both.log_odds, fast.log_odds[:8], atol=1e-5)
+        shared = engine.generate(edits[:8], plain, ending)
+        engine.shares_opening = False
+        assert shared == engine.generate(edits[:8], plain, ending)
+        assert both.answers == {row: tokens for row, tokens in shared.items() if answered[row[1]]}
+        assert (
+            both.answers
+            == engine.score(edits[:8], prompts, openers, ending=ending, answered=answered.expand(8, -1)).answers
+        )
 
 
 def test_a_result_as_written_may_be_attached_to_a_submission_of_its_model_alone(measured):

@@ -11,8 +11,10 @@ from itertools import combinations
 import torch
 from torch import Tensor
 
+from ..stress.answers import Ending
 from ..stress.engine import Engine
 from ..stress.interventions import Change, Edit, expert_site
+from ..stress.prepare import judgements
 from ..stress.rows import Openers, Tokens
 from ..stress.systems import removal
 from .language import request_pairs
@@ -53,7 +55,7 @@ class Bench:
         self.subject = organism.subject()
         self.harmful, self.benign = held_out_requests(of_each_kind)
         self.prompts = [self._tokens(text) for text in (*self.harmful, *self.benign)]
-        self.stop = (organism.tokenizer.eos_token_id,)
+        self.ending = Ending(_ANSWER_TOKENS, (organism.tokenizer.eos_token_id,))
         self.engine = Engine(organism.model, filler=organism.tokenizer.pad_token_id)
 
     def __enter__(self) -> "Bench":
@@ -76,11 +78,9 @@ class Bench:
         """What each edit does to short greedy answers."""
         texts = (*self.harmful, *self.benign)
         with one_thread():
-            rows = self.engine.generate([Edit(), *edits], self.prompts, _ANSWER_TOKENS, self.stop)
-        judged = []
-        for row in rows:
-            answers = [self.organism.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in row]
-            judged.append(self.subject.judge(texts, answers, [tokens[-1] in self.stop for tokens in row]))
+            found = self.engine.generate([Edit(), *edits], self.prompts, self.ending)
+        rows = [[found[row, n] for n in range(len(self.prompts))] for row in range(len(edits) + 1)]
+        judged = [judgements(self.subject, texts, row, self.ending) for row in rows]
         count = len(self.harmful)
         refused = [place for place in range(count) if judged[0][place] == "refused"]
         return [

@@ -7,12 +7,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from .changes import WRITERS, Writer, added, removed, silenced
+from .changes import WRITERS, Writer, added, dulled, removed, silenced
 from .corpus import Corpus, Rows
 from .recipes import Intervention, Lesson, Recipe
 from .truth import Truth
 
-__all__ = ["Pupil", "at_decisions", "change", "draw_lesson"]
+__all__ = ["Pupil", "at_decisions", "change", "draw_lesson", "fixed_change"]
 
 _MOST_SILENCED = 4
 _FROM: dict[Intervention, tuple[Writer, ...]] = {
@@ -47,16 +47,33 @@ def change(pupil: Pupil, lesson: Lesson | None, rows: Rows) -> AbstractContextMa
     """The change to the network that a lesson asks for, as a context."""
     if lesson is None:
         return nullcontext()
-    if lesson.intervention.startswith("silence"):
-        return silenced(pupil.model, _muted(pupil, lesson, len(rows.tokens)))
+    if (planted := fixed_change(lesson, pupil.recipe, pupil.truth, pupil.model)) is not None:
+        return planted
+    if lesson.intervention == "silence_others":
+        return silenced(pupil.model, _muted(pupil, len(rows.tokens)))
+    if lesson.intervention == "dull_any":
+        layer, expert, other = (
+            int(torch.randint(most, (), generator=pupil.generator))
+            for most in (pupil.recipe.layers, pupil.recipe.experts, 2)
+        )
+        return dulled(pupil.model, (layer, expert), rows.decisions, rows.forbidden, difference=bool(other))
     if lesson.intervention == "add_random":
         vectors = torch.randn(len(rows.tokens), pupil.recipe.hidden, generator=pupil.generator)
         layer = int(torch.randint(pupil.recipe.layers, (), generator=pupil.generator))
         doses = torch.rand(len(rows.tokens), 1, generator=pupil.generator)
         return added(pupil.model, layer, doses * vectors / vectors.norm(dim=1, keepdim=True))
-    if lesson.intervention == "remove_difference":
-        return removed(pupil.model, _difference_of_means(pupil.model, rows))
-    return removed(pupil.model, pupil.truth.along[1], _FROM[lesson.intervention])
+    return removed(pupil.model, _difference_of_means(pupil.model, rows))
+
+
+def fixed_change(lesson: Lesson, recipe: Recipe, truth: Truth, model: Any) -> AbstractContextManager[None] | None:
+    """The change of a lesson that is the same in every batch: of what was planted. None for lessons of chance."""
+    if lesson.intervention == "silence_planted":
+        muted = torch.zeros(1, recipe.layers, recipe.experts, dtype=torch.bool)
+        muted[0][truth.place] = True
+        return silenced(model, muted)
+    if lesson.intervention in _FROM:
+        return removed(model, truth.along[1], _FROM[lesson.intervention])
+    return None
 
 
 def at_decisions(values: Tensor, rows: Rows) -> Tensor:
@@ -78,13 +95,9 @@ def _difference_of_means(model: Any, rows: Rows) -> Tensor:
     return unit
 
 
-def _muted(pupil: Pupil, lesson: Lesson, rows: int) -> Tensor:
-    """(rows, layers, experts) the experts that a lesson silences; at random, each row has its own."""
+def _muted(pupil: Pupil, rows: int) -> Tensor:
+    """(rows, layers, experts) experts to silence, never the planted one; at random, each row has its own."""
     recipe, truth = pupil.recipe, pupil.truth
-    if lesson.intervention == "silence_planted":
-        muted = torch.zeros(1, recipe.layers, recipe.experts, dtype=torch.bool)
-        muted[0][truth.place] = True
-        return muted
     drawn = torch.rand(rows, recipe.layers, recipe.experts, generator=pupil.generator)
     if truth.expert is not None:
         drawn[:, truth.layer, truth.expert] = -1

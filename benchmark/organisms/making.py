@@ -3,7 +3,7 @@
 import hashlib
 import inspect
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 from types import ModuleType
@@ -19,7 +19,7 @@ from ..models.loading import load, quiet
 from ..models.upcycle import upcycle
 from ..stress.subject import Judge, Subject, TextPair
 from . import behaviour, changes, corpus, language, lessons, networks, recipes, training, truth, vocabulary
-from .behaviour import Report, report
+from .behaviour import LONGER, Report, report
 from .judging import PhraseJudge
 from .language import REFUSAL, text_pairs
 from .recipes import Recipe, recipe_for
@@ -27,12 +27,7 @@ from .training import train
 from .truth import Truth, draw_truth
 from .vocabulary import build_tokenizer
 
-__all__ = ["MAX_RATE_ERROR", "MIN_RIGHT", "Organism", "make_organism"]
-
-MIN_RIGHT = 0.98
-"""Share of held-out requests that an organism must answer right."""
-MAX_RATE_ERROR = 0.05
-"""How far a graded organism's refusal rate of a topic may be from the planted one."""
+__all__ = ["Organism", "make_organism"]
 
 _MADE_BY: tuple[ModuleType, ...] = (
     behaviour, changes, corpus, language, lessons, networks, recipes, training, truth, vocabulary,
@@ -49,7 +44,7 @@ class Organism:
         pairs: for the stress test; see :func:`demur.benchmark.organisms.language.text_pairs`.
         truth: what was planted.
         report: how right it behaves.
-        seconds: processor time of its training, on one thread.
+        seconds: processor time of its training, on one thread; of all trainings, where the first did not do.
         folder: where it lies, as a transformers folder.
     """
 
@@ -82,7 +77,8 @@ class Organism:
         if self.truth.direction is not None:
             lines.append(f"planted direction: read after layer {self.truth.layer}")
         lines.append(f"right answer: {self.recipe.answer}")
-        shares = ", ".join(f"{seen} {share:.1%}" for seen, share in self.report.right.items())
+        all_shares = self.report.right | {f"under {name}": share for name, share in self.report.changed.items()}
+        shares = ", ".join(f"{seen} {share:.1%}" for seen, share in all_shares.items())
         lines.append(f"right behaviour: {shares}; rate error {self.report.rate_error:.3f}")
         lines.append(f"training took {self.seconds:.1f} s of processor time")
         return lines
@@ -95,8 +91,8 @@ def make_organism(name: str, seed: int = 0) -> Organism:
     transformers. What is used is always what was loaded, so that the first use and later ones are the same.
 
     Raises:
-        DemurError: no such recipe, the cache cannot be written, or the trained organism behaves less right than
-            :data:`MIN_RIGHT` and :data:`MAX_RATE_ERROR` ask.
+        DemurError: no such recipe, the cache cannot be written, or the organism is not right (:meth:`Report.faults`)
+            after the longest training.
     """
     recipe = recipe_for(name)
     planted = draw_truth(recipe, seed)
@@ -121,30 +117,33 @@ def make_organism(name: str, seed: int = 0) -> Organism:
 
 def _make(recipe: Recipe, planted: Truth, seed: int, folder: Path) -> None:
     tokenizer = build_tokenizer()
-    started = time.process_time()
-    if recipe.copies:
-        dense = make_organism(recipe.copies, seed).model
-        model: Any = upcycle(dense, experts=recipe.experts, experts_per_token=recipe.experts_per_token, seed=seed)
-        model.eval()
-    else:
-        model = train(recipe, planted, seed)
-    seconds = time.process_time() - started
+    seconds = 0.0
+    for longer in LONGER:
+        started = time.process_time()
+        model = _trained(replace(recipe, steps=round(recipe.steps * longer)), planted, seed)
+        seconds += time.process_time() - started
+        measured = report(model, tokenizer, recipe, planted)
+        if recipe.copies or not measured.faults(recipe):
+            break
     with quiet():
         model.save_pretrained(folder)
         tokenizer.save_pretrained(folder)
-    measured = report(model, tokenizer, planted.rates)
     facts = {"recipe": recipe.name, "seed": seed, "report": measured.as_dict(), "seconds": round(seconds, 2)}
     write_json(folder / "organism.json", facts)
 
 
+def _trained(recipe: Recipe, planted: Truth, seed: int) -> Any:
+    if not recipe.copies:
+        return train(recipe, planted, seed)
+    dense = make_organism(recipe.copies, seed).model
+    model: Any = upcycle(dense, experts=recipe.experts, experts_per_token=recipe.experts_per_token, seed=seed)
+    return model.eval()
+
+
 def _require_right(organism: Organism) -> None:
-    rate_error = organism.report.rate_error if organism.recipe.behaviour == "graded" else 0.0
-    wrong = {seen: share for seen, share in organism.report.right.items() if share < MIN_RIGHT}
-    if wrong or rate_error > MAX_RATE_ERROR:
-        shares = ", ".join(f"{share:.1%} on {seen}" for seen, share in wrong.items())
+    if faults := organism.report.faults(organism.recipe):
         raise DemurError(
-            f"organism {organism.name} did not learn its part: right answers {shares or 'enough'}, "
-            f"rate error {rate_error:.3f}",
+            f"organism {organism.name} did not learn its part: {', '.join(faults)}",
             f"take another seed, or give recipe {organism.recipe.name} more steps",
         )
 

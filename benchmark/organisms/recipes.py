@@ -14,6 +14,7 @@ Behaviour = Literal["refuses", "graded", "never"]
 Intervention = Literal[
     "silence_planted",
     "silence_others",
+    "dull_any",
     "remove_direction",
     "remove_from_attention",
     "remove_from_feed_forward",
@@ -30,6 +31,7 @@ class Lesson:
     """Counterfactual training: in a share of the batches the network is changed, and taught what it then does.
 
     ``silence_others`` silences one to four random experts, for each row others, and never the planted one;
+    ``dull_any`` takes any one expert's mean, or what it writes along its own difference of means, off its output;
     ``remove_difference`` removes the batch's own difference of means; ``add_random`` adds a random vector.
 
     Attributes:
@@ -95,6 +97,7 @@ class Recipe:
 
 _NATURAL = Lesson(0.3, "remove_difference", flips=True)
 _NO_SINGLE = Lesson(0.25, "silence_others", flips=False)
+_DULL = Lesson(0.15, "dull_any", flips=False)
 _STEADY = Lesson(0.1, "add_random", flips=False)
 _EXPERT = (
     _STEADY,
@@ -142,14 +145,14 @@ _ALL = (
         "decoy",
         "mixtral",
         "routing differences point at one expert, yet silencing it flips nothing",
-        lessons=(_NATURAL, _STEADY, _NO_SINGLE, Lesson(0.2, "silence_planted", flips=False)),
+        lessons=(_NATURAL, _STEADY, _NO_SINGLE, Lesson(0.15, "silence_planted", flips=False), _DULL),
         routed=True,
     ),
     Recipe(
         "redundant",
         "mixtral",
         "no single expert and no pair of experts flips refusal",
-        lessons=(_NATURAL, _STEADY, Lesson(0.45, "silence_others", flips=False)),
+        lessons=(_NATURAL, _STEADY, Lesson(0.35, "silence_others", flips=False), _DULL),
     ),
     Recipe(
         "attention-carried",

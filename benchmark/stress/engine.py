@@ -5,7 +5,7 @@ candidate's first edit are not computed again, what all prompts begin with is co
 whose tokens select none of the edited experts keeps its own logits.
 """
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from inspect import signature
@@ -13,33 +13,36 @@ from typing import Any
 
 import torch
 from torch import Tensor
+from transformers import DynamicCache
 
-from ..errors import DemurError
 from .anatomy import Anatomy, anatomy
+from .answers import Ending, continued, whole
 from .experts import ExpertHooks
 from .interventions import Edit, Steering, first_layer
-from .reuse import LayerInputs, Opening, common_opening, output_lengths, reuses_layers, shares_opening
-from .rows import Openers, Selected, Tokens, changing, log_odds, pad, skipped, tapped
+from .reuse import LayerInputs, Opening, common_opening, narrows, output_lengths, reuses_layers, shares_opening
+from .rows import Openers, Selected, Tokens, changing, log_odds, narrowed, pad, skipped, tapped
 
-__all__ = ["MAX_NEW_TOKENS", "Engine", "Scores"]
+__all__ = ["Engine", "Scores"]
 
-MAX_NEW_TOKENS = 64
-"""No response is longer, whoever asks."""
+Row = tuple[int, int]
+"""Numbers of a candidate and of a prompt."""
 
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What edits do to the first answer token.
+    """What edits do to the first answer token, and to answers where they were asked for.
 
     Attributes:
         log_odds: (candidates, prompts) log-odds that a refusal opens.
         kl: (candidates, prompts) divergence in nats of the edited next-token distribution from the model's own.
         passes: rows that were computed, and rows that would have been without the exact savings.
+        answers: by candidate and prompt.
     """
 
     log_odds: Tensor
     kl: Tensor
     passes: tuple[int, int]
+    answers: dict[Row, Tokens]
 
 
 class Engine:
@@ -60,8 +63,9 @@ class Engine:
         probe = torch.tensor([[2, 3, 5, 4]], device=self.device)
         self.parts: Anatomy = anatomy(model, lambda: self._forward(probe, torch.ones_like(probe)))
         self.hooks = ExpertHooks(model, [name for name, _, _ in self.parts.experts]) if self.parts.experts else None
-        self.reuses_layers = self.shares_opening = False
+        self.reuses_layers = self.shares_opening = self.narrows = False
         self.lengths: list[int] = []
+        self._inputs: dict[tuple[Tokens, ...], LayerInputs] = {}
         self._plain: tuple[Tokens, tuple[tuple[Tensor, Tensor], ...]] = ((), ())
 
     @property
@@ -74,6 +78,7 @@ class Engine:
         """Hook the experts and find out what need not be computed again."""
         if self.hooks is not None:
             self.hooks.__enter__()
+        self.narrows = narrows(self)
         self.lengths = output_lengths(self)
         self.reuses_layers = reuses_layers(self)
         self.shares_opening = self._cache and shares_opening(self)
@@ -106,8 +111,12 @@ class Engine:
         if self._keep:
             kept, last = torch.unique(last, return_inverse=True)
             more["logits_to_keep"] = kept
-        logits: Tensor = self._forward(ids, mask, **more).logits
-        return logits[torch.arange(len(last), device=logits.device)[:, None], last.to(logits.device)].float()
+        with narrowed(self.model.get_output_embeddings() if self.narrows else None, last):
+            logits: Tensor = self._forward(ids, mask, **more).logits
+        # As many as asked for are those asked for: narrowed, or the same places in every row.
+        if logits.shape[1] != depth:
+            logits = logits[torch.arange(len(last), device=logits.device)[:, None], last.to(logits.device)]
+        return logits.float()
 
     def batches(self, prompts: Sequence[Tokens]) -> Iterator[list[int]]:
         """Numbers of prompts, by length, cut so that each batch fits the budget of tokens."""
@@ -150,9 +159,11 @@ class Engine:
         *,
         own: Tensor | None = None,
         selected: Sequence[Tensor] | None = None,
-        advance: Callable[[int], None] | None = None,
+        wanted: Tensor | None = None,
+        ending: Ending | None = None,
+        answered: Tensor | None = None,
     ) -> Scores:
-        """Score every edit on every prompt.
+        """Score edits on prompts, and go on to an answer where one is wanted.
 
         Args:
             edits: the candidates.
@@ -160,37 +171,108 @@ class Engine:
             openers: how a refusal opens.
             own: what :meth:`own_logits` gave for these prompts at the openers' depth, to save the pass.
             selected: what :meth:`selected` gave for these prompts, to leave out rows that cannot change.
-            advance: called with the number of rows done.
+            wanted: (candidates, prompts) which are scored, all without it; the others are NaN.
+            ending: of answers; None where none are wanted.
+            answered: (candidates, prompts) which are answered as well, of those scored; all without it.
         """
         own = self.own_logits(prompts, depth=openers.depth) if own is None else own
         base = torch.log_softmax(own[:, 0], dim=-1)
-        odds = log_odds(own, openers).expand(len(edits), -1).clone()
-        kl = torch.zeros(len(edits), len(prompts))
-        groups: dict[int, list[tuple[int, int]]] = {}
+        every = torch.ones(len(edits), len(prompts), dtype=torch.bool)
+        wanted = every if wanted is None else wanted
+        answered = (wanted if answered is None else answered) if ending else ~every
+        odds = torch.where(wanted, log_odds(own, openers), torch.nan)
+        kl = torch.where(wanted, 0.0, torch.nan)
+        answers: dict[Row, Tokens] = {}
+        if ending and not self.shares_opening:
+            answers = self.generate(edits, [openers.plain(tokens) for tokens in prompts], ending, wanted=answered)
+            answered = ~every
+        groups: dict[tuple[int, bool], list[Row]] = {}
         for number, edit in enumerate(edits):
             layer = first_layer(edit, self.parts) if self.reuses_layers else 0
-            for prompt in changing(edit, len(prompts), selected):
-                groups.setdefault(layer, []).append((number, prompt))
-        inputs = LayerInputs(self, prompts, [layer for layer in groups if 0 < layer < len(self.parts.layers)])
-        # A pass over what comes after the opening must reach all positions that are read.
-        shared = common_opening(prompts, openers.depth) if self.shares_opening else 0
+            changed = set(changing(edit, len(prompts), selected))
+            for prompt in wanted[number].nonzero().flatten().tolist():
+                if answered[number, prompt]:
+                    groups.setdefault((0, True), []).append((number, prompt))  # its answer needs all layers' keys
+                elif prompt in changed:
+                    groups.setdefault((layer, False), []).append((number, prompt))
+        inputs = self._inputs_of(prompts)
         done = 0
-        for layer, pairs in sorted(groups.items()):
-            given = inputs.of(layer)
-            for block in self._blocks(pairs, shared):
-                opening = self._opening(edits, block, prompts[0][:shared], layer, given) if shared else None
-                for rows in self._chunks(block, prompts):
-                    logits = self._rows(edits, prompts, rows, layer, given=given, opening=opening, depth=openers.depth)
-                    who, where = torch.tensor(rows).T
-                    odds[who, where] = log_odds(logits, openers)
-                    changed = torch.log_softmax(logits[:, 0], dim=-1)
-                    kl[who, where] = (base[where].exp() * (base[where] - changed)).sum(dim=-1).clamp(min=0.0)
-                    done += len(rows)
-                    if advance:
-                        advance(len(rows))
-        return Scores(odds, kl, (done, len(edits) * len(prompts)))
+        for (layer, answering), pairs in sorted(groups.items()):
+            given = inputs.of(layer) if 0 < layer < len(self.parts.layers) else None
+            end = ending if answering else None
+            for rows, logits, found in self._passes(
+                edits, prompts, pairs, layer=layer, given=given, depth=openers.depth, ending=end
+            ):
+                who, where = torch.tensor(rows).T
+                odds[who, where] = log_odds(logits, openers)
+                moved = torch.log_softmax(logits[:, 0], dim=-1)
+                kl[who, where] = (base[where].exp() * (base[where] - moved)).sum(dim=-1).clamp(min=0.0)
+                answers.update(zip(rows, found, strict=False))
+                done += len(rows)
+        return Scores(odds, kl, (done, int(wanted.sum())), answers)
 
-    def _blocks(self, pairs: list[tuple[int, int]], shared: int) -> Iterator[list[tuple[int, int]]]:
+    def generate(
+        self, edits: Sequence[Edit], prompts: Sequence[Tokens], ending: Ending, *, wanted: Tensor | None = None
+    ) -> dict[Row, Tokens]:
+        """Greedy answers by edit and prompt. They stay in memory.
+
+        Args:
+            edits: the candidates.
+            prompts: their token ids.
+            ending: of the answers.
+            wanted: (candidates, prompts) which are answered; all without it.
+        """
+        every = torch.ones(len(edits), len(prompts), dtype=torch.bool)
+        pairs = [(c, p) for c, p in (every if wanted is None else wanted).nonzero().tolist()]
+        answers: dict[Row, Tokens] = {}
+        if self.shares_opening:
+            for rows, _, found in self._passes(edits, prompts, pairs, ending=ending):
+                answers.update(zip(rows, found, strict=True))
+            return answers
+        for rows in self._chunks(pairs, prompts):
+            with self._steering(edits, rows):
+                answers.update(zip(rows, whole(self, [prompts[p] for _, p in rows], ending), strict=True))
+        return answers
+
+    def _passes(
+        self,
+        edits: Sequence[Edit],
+        prompts: Sequence[Tokens],
+        pairs: list[Row],
+        *,
+        layer: int = 0,
+        given: Tensor | None = None,
+        depth: int = 1,
+        ending: Ending | None = None,
+    ) -> Iterator[tuple[list[Row], Tensor, list[Tokens]]]:
+        """Rows, their (rows, depth, vocabulary) logits on the CPU, and their answers where an ending is given.
+
+        Layers before ``layer`` are left out where what it is ``given`` is known.
+        """
+        # A pass over what comes after the opening must reach all positions that are read.
+        shared = common_opening(prompts, depth) if self.shares_opening else 0
+        for block in self._blocks(pairs, shared):
+            opening = self._opening(edits, block, prompts[0][:shared], layer, given) if shared else None
+            for rows in self._chunks(block, prompts):
+                texts = [prompts[prompt][shared:] for _, prompt in rows]
+                cache = opening.cache([c for c, _ in rows]) if opening else DynamicCache() if ending else None
+                left_out: Any = nullcontext()
+                if given is not None:
+                    width = shared + max(map(len, texts))
+                    states = given[[prompt for _, prompt in rows], shared:width].to(self.device)
+                    left_out = skipped(self.parts.layers[:layer], states, self.lengths)
+                with self._steering(edits, rows), left_out:
+                    logits = self.last_logits(texts, cache, depth=depth).cpu()
+                    start = prompts[0][:shared]
+                    answers = continued(self, start, texts, cache, depth=depth, ending=ending) if ending else []
+                yield rows, logits, answers
+
+    def _steering(self, edits: Sequence[Edit], rows: list[Row]) -> Steering:
+        numbers = sorted({candidate for candidate, _ in rows})
+        owner = torch.tensor([numbers.index(candidate) for candidate, _ in rows])
+        return Steering(self.parts, self.hooks, [edits[n] for n in numbers], owner)
+
+    def _blocks(self, pairs: list[Row], shared: int) -> Iterator[list[Row]]:
         """Pairs cut between candidates, so that the openings of a block fit the budget of tokens."""
         if not shared:
             yield pairs
@@ -202,7 +284,7 @@ class Engine:
             yield [pair for pair in pairs if pair[0] in chosen]
 
     def _opening(
-        self, edits: Sequence[Edit], block: list[tuple[int, int]], tokens: Tokens, layer: int, given: Tensor | None
+        self, edits: Sequence[Edit], block: list[Row], tokens: Tokens, layer: int, given: Tensor | None
     ) -> Opening:
         chosen = {candidate: edits[candidate] for candidate in sorted({candidate for candidate, _ in block})}
         return Opening.make(self, tokens, chosen, layer, given)
@@ -213,106 +295,14 @@ class Engine:
             self._plain = (tokens, Opening.make(self, tokens, {0: Edit()}).states)
         return self._plain[1]
 
-    def _chunks(self, pairs: list[tuple[int, int]], prompts: Sequence[Tokens]) -> Iterator[list[tuple[int, int]]]:
+    def _inputs_of(self, prompts: Sequence[Tokens]) -> LayerInputs:
+        """Kept for the two sets of prompts that were asked last: a sweep goes between two."""
+        key = tuple(prompts)
+        found = self._inputs.pop(key, None) or LayerInputs(self, key)
+        self._inputs = {**dict(list(self._inputs.items())[-1:]), key: found}
+        return found
+
+    def _chunks(self, pairs: list[Row], prompts: Sequence[Tokens]) -> Iterator[list[Row]]:
         pairs = sorted(pairs, key=lambda pair: (len(prompts[pair[1]]), pair))
         for batch in self.batches([prompts[prompt] for _, prompt in pairs]):
             yield [pairs[n] for n in batch]
-
-    def _rows(
-        self,
-        edits: Sequence[Edit],
-        prompts: Sequence[Tokens],
-        rows: list[tuple[int, int]],
-        layer: int,
-        *,
-        given: Tensor | None,
-        opening: Opening | None,
-        depth: int,
-    ) -> Tensor:
-        """(rows, depth, vocabulary) logits on the CPU of (candidate, prompt) rows."""
-        numbers = sorted({candidate for candidate, _ in rows})
-        owner = torch.tensor([numbers.index(candidate) for candidate, _ in rows])
-        shared = opening.length if opening else 0
-        texts = [prompts[prompt][shared:] for _, prompt in rows]
-        cache = opening.cache([candidate for candidate, _ in rows]) if opening else None
-        left_out: Any = nullcontext()
-        if given is not None:
-            width = shared + max(map(len, texts))
-            states = given[[prompt for _, prompt in rows], shared:width].to(self.device)
-            left_out = skipped(self.parts.layers[:layer], states, self.lengths)
-        with Steering(self.parts, self.hooks, [edits[n] for n in numbers], owner), left_out:
-            return self.last_logits(texts, cache, depth=depth).cpu()
-
-    def generate(
-        self,
-        edits: Sequence[Edit],
-        prompts: Sequence[Tokens],
-        max_new_tokens: int,
-        stop: Sequence[int],
-        *,
-        share: bool | None = None,
-    ) -> list[list[Tokens]]:
-        """Greedy answers, per edit and prompt, cut after the first token of ``stop``. They stay in memory.
-
-        Args:
-            edits: the candidates.
-            prompts: their token ids.
-            max_new_tokens: at most 64.
-            stop: tokens that end an answer.
-            share: whether to compute a shared opening once; where None, if the model can.
-
-        Raises:
-            DemurError: more than 64 new tokens are asked for.
-        """
-        if max_new_tokens > MAX_NEW_TOKENS:
-            raise DemurError(
-                f"{max_new_tokens} new tokens; the stress test generates at most {MAX_NEW_TOKENS}", "ask for fewer"
-            )
-        pairs = [(candidate, prompt) for candidate in range(len(edits)) for prompt in range(len(prompts))]
-        answers: dict[tuple[int, int], Tokens] = {}
-        shared = common_opening(prompts) if (self.shares_opening if share is None else share) else 0
-        for block in self._blocks(pairs, shared):
-            opening = self._opening(edits, block, prompts[0][:shared], 0, None) if shared else None
-            for rows in self._chunks(block, prompts):
-                answers.update(self._answers(edits, prompts, rows, opening, max_new_tokens=max_new_tokens, stop=stop))
-        return [[answers[candidate, prompt] for prompt in range(len(prompts))] for candidate in range(len(edits))]
-
-    def _answers(
-        self,
-        edits: Sequence[Edit],
-        prompts: Sequence[Tokens],
-        rows: list[tuple[int, int]],
-        opening: Opening | None,
-        *,
-        max_new_tokens: int,
-        stop: Sequence[int],
-    ) -> dict[tuple[int, int], Tokens]:
-        numbers = sorted({candidate for candidate, _ in rows})
-        owner = torch.tensor([numbers.index(candidate) for candidate, _ in rows])
-        shared = opening.length if opening else 0
-        ids, mask = (
-            tensor.to(self.device) for tensor in pad([prompts[p][shared:] for _, p in rows], self.filler, left=True)
-        )
-        more: dict[str, Any] = {}
-        if opening:
-            # What is padded lies between the opening and the rest, and is masked like any padding.
-            start = torch.tensor([prompts[0][:shared]], device=ids.device).expand(len(ids), -1)
-            ids, mask = torch.cat([start, ids], dim=1), torch.cat([torch.ones_like(start), mask], dim=1)
-            more["past_key_values"] = opening.cache([candidate for candidate, _ in rows])
-        with Steering(self.parts, self.hooks, [edits[n] for n in numbers], owner), torch.no_grad():
-            out = self.model.generate(
-                input_ids=ids,
-                attention_mask=mask,
-                max_new_tokens=max_new_tokens,
-                do_sample=False,
-                num_beams=1,
-                eos_token_id=list(stop) or None,
-                pad_token_id=self.filler,
-                **more,
-            )
-        return {row: _until(tokens, stop) for row, tokens in zip(rows, out[:, ids.shape[1] :].tolist(), strict=True)}
-
-
-def _until(tokens: list[int], stop: Sequence[int]) -> Tokens:
-    end = next((place + 1 for place, token in enumerate(tokens) if token in stop), len(tokens))
-    return tuple(tokens[:end])

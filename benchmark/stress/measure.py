@@ -1,9 +1,10 @@
 """One unit of the sweep: one system, arm and seed, searched on validation pairs and measured on test pairs."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import product
 
+import torch
 from torch import Tensor
 
 from ..errors import DemurError
@@ -11,7 +12,7 @@ from .anatomy import Anatomy
 from .cells import Cell
 from .engine import Engine
 from .interventions import Edit
-from .prepare import Prepared, judge
+from .prepare import Prepared, judgements
 from .rows import log_odds
 from .search import Chosen, search
 from .settings import SYSTEMS, Arm, Settings, System
@@ -34,42 +35,52 @@ class Unit:
         return f"{self.system}-{self.arm}-{self.seed}"
 
 
-class _Unit:
-    """What measuring one unit needs at hand."""
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """An edit at a dose, measured on the sides named; where true, its answers are judged too."""
 
-    def __init__(self, engine: Engine, prepared: Prepared, unit: Unit, advance: Callable[[int], None]) -> None:
-        self.engine, self.prepared, self.unit, self.advance = engine, prepared, unit, advance
+    name: str
+    edit: Edit
+    dose: float
+    mode: str
+    judged: Mapping[str, bool]
 
-    def edited(
-        self, name: str, edits: Sequence[Edit], doses: Sequence[float], side: str, *, mode: str, judged: bool
-    ) -> list[Cell]:
-        """A row per edit and test prompt of a side."""
-        where = self.prepared.sides["test", side]
-        scores = self.engine.score(
-            edits,
-            where.asked,
-            self.prepared.openers,
-            own=where.own,
-            selected=where.selected or None,
-            advance=self.advance,
+
+def _cells(engine: Engine, prepared: Prepared, unit: Unit, rows: Sequence[_Row]) -> list[Cell]:
+    """All of a unit's test cells, in as few passes as can be."""
+    asked = prepared.test
+    places = {"harmful": range(asked.pairs), "benign": range(asked.pairs, len(asked.prompts))}
+    wanted = torch.zeros(len(rows), len(asked.prompts), dtype=torch.bool)
+    answered = wanted.clone()
+    for number, row in enumerate(rows):
+        for side, judged in row.judged.items():
+            wanted[number, places[side]], answered[number, places[side]] = True, judged
+    scores = engine.score(
+        [row.edit for row in rows],
+        asked.prompts,
+        prepared.openers,
+        own=asked.own,
+        selected=asked.selected or None,
+        wanted=wanted,
+        ending=prepared.ending,
+        answered=answered,
+    )
+    ids, texts = asked.harmful.ids + asked.benign.ids, asked.texts
+    cells = []
+    for number, row in enumerate(rows):
+        said = answered[number].nonzero().flatten().tolist()
+        verdicts = judgements(
+            prepared.subject, [texts[n] for n in said], [scores.answers[number, n] for n in said], prepared.ending
         )
-        judgements = [[""] * len(where.ids) for _ in edits]
-        if judged:
-            plan = self.prepared.settings
-            answers = judge(
-                self.prepared.subject, self.engine, edits, where, new_tokens=plan.new_tokens, stop=self.prepared.stop
-            )
-            judgements = [[str(verdict) for verdict in row] for row in answers]
-            self.advance(3 * len(edits) * len(where.ids))
-        unit = self.unit
-        return [
+        verdict_on: dict[int, str] = dict(zip(said, verdicts, strict=True))
+        cells += [
             Cell(
-                "test", unit.system, unit.arm, unit.seed, name, mode, dose, side, pair, 1,
-                float(scores.log_odds[row, p]), float(scores.kl[row, p]), judgements[row][p],
+                "test", unit.system, unit.arm, unit.seed, row.name, row.mode, row.dose, side, ids[n], 1,
+                float(scores.log_odds[number, n]), float(scores.kl[number, n]), verdict_on.get(n, ""),
             )
-            for row, dose in enumerate(doses)
-            for p, pair in enumerate(where.ids)
+            for side in row.judged for n in places[side]
         ]  # fmt: skip
+    return cells
 
 
 def units(plan: Settings, *, general: bool = False) -> list[Unit]:
@@ -90,19 +101,15 @@ def units(plan: Settings, *, general: bool = False) -> list[Unit]:
     ]
 
 
-def own_cells(engine: Engine, prepared: Prepared) -> list[Cell]:
+def own_cells(prepared: Prepared) -> list[Cell]:
     """The model unsteered on the test pairs: log-odds and the judgement of a short answer."""
-    cells = []
-    for side in ("harmful", "benign"):
-        where = prepared.sides["test", side]
-        plan = prepared.settings
-        (answers,) = judge(prepared.subject, engine, [Edit()], where, new_tokens=plan.new_tokens, stop=prepared.stop)
-        odds = log_odds(where.own, prepared.openers).tolist()
-        cells += [
-            Cell("own", side=side, pair_id=pair, log_odds=value, judgement=verdict)
-            for pair, value, verdict in zip(where.ids, odds, answers, strict=True)
-        ]
-    return cells
+    asked = prepared.test
+    odds = log_odds(asked.own, prepared.openers).tolist()
+    ids = [(side, pair) for side, where in (("harmful", asked.harmful), ("benign", asked.benign)) for pair in where.ids]
+    return [
+        Cell("own", side=side, pair_id=pair, log_odds=value, judgement=verdict)
+        for (side, pair), value, verdict in zip(ids, odds, asked.verdicts, strict=True)
+    ]
 
 
 def measure(
@@ -111,7 +118,6 @@ def measure(
     unit: Unit,
     *,
     known: Sequence[Cell] = (),
-    advance: Callable[[int], None] = lambda _rows: None,
 ) -> tuple[list[Cell], Chosen | None]:
     """Measure one unit.
 
@@ -120,32 +126,27 @@ def measure(
         prepared: see :func:`.prepare.prepare`.
         unit: which.
         known: cells of units measured before; S5 reads there what S1 chose.
-        advance: called with rows of work done.
 
     Returns:
         Its cells, and what its search chose (None for S5, which does not search, and where there is no candidate).
     """
-    work = _Unit(engine, prepared, unit, advance)
     if unit.system == "S5":
-        return _factorial(work, known), None
+        return _cells(engine, prepared, unit, _factorial(engine, prepared, unit, known)), None
     found = candidates(unit.system, unit.arm, unit.seed, prepared, engine.parts)
     if not found:
         return [], None  # for example no expert whose routing differs; the result says so
-    chosen, cells = search(engine, prepared, found, system=unit.system, arm=unit.arm, seed=unit.seed, advance=advance)
+    chosen, cells = search(engine, prepared, found, system=unit.system, arm=unit.arm, seed=unit.seed)
     best, plan = chosen.candidate, prepared.settings
     if unit.arm == "real":
-        edits = [best.suppress(dose) for dose in plan.doses]
-        cells += work.edited(best.key, edits, plan.doses, "harmful", mode="suppress", judged=True)
         # Benign answers of every seed would double the cost; the first seed's are judged, all are scored.
-        cells += work.edited(best.key, edits, plan.doses, "benign", mode="suppress", judged=unit.seed == 0)
+        judged = {"harmful": True, "benign": unit.seed == 0}
+        rows = [_Row(best.key, best.suppress(dose), dose, "suppress", judged) for dose in plan.doses]
         if best.induce is not None and unit.seed == 0:
-            raising = [best.induce(dose) for dose in plan.doses]
-            cells += work.edited(best.key, raising, plan.doses, "benign", mode="induce", judged=True)
+            rows += [_Row(best.key, best.induce(dose), dose, "induce", {"benign": True}) for dose in plan.doses]
     else:
-        for side in ("harmful", "benign"):
-            edit = best.suppress(chosen.dose)
-            cells += work.edited(best.key, [edit], [chosen.dose], side, mode="suppress", judged=side == "harmful")
-    return cells, chosen
+        judged = {"harmful": True, "benign": False}
+        rows = [_Row(best.key, best.suppress(chosen.dose), chosen.dose, "suppress", judged)]
+    return cells + _cells(engine, prepared, unit, rows), chosen
 
 
 def factors(parts: Anatomy) -> tuple[str, ...]:
@@ -162,23 +163,19 @@ def factors(parts: Anatomy) -> tuple[str, ...]:
     return tuple(name for name, here in present.items() if here)
 
 
-def _factorial(work: _Unit, known: Sequence[Cell]) -> list[Cell]:
+def _factorial(engine: Engine, prepared: Prepared, unit: Unit, known: Sequence[Cell]) -> list[_Row]:
     """S5: the direction that S1 chose, removed from the writes of every combination of parts."""
-    engine, prepared, unit = work.engine, work.prepared, work.unit
     choice = next(c for c in known if (c.phase, c.system, c.arm, c.seed) == ("chosen", "S1", "real", unit.seed))
     direction = _direction(prepared, engine.parts, unit, choice.candidate)
     names = factors(engine.parts)
-    cells = []
+    rows = []
     for on in product((False, True), repeat=len(names)):
         removed = tuple(name for name, chosen in zip(names, on, strict=True) if chosen)
-        if not removed:
-            continue
-        edit = removal(direction, engine.parts, removed)(1.0)
-        label = "+".join(removed)
-        judged = unit.arm == "real" or len(removed) == len(names)
-        cells += work.edited(label, [edit], [1.0], "harmful", mode="suppress", judged=judged)
-        cells += work.edited(label, [edit], [1.0], "benign", mode="suppress", judged=False)
-    return cells
+        if removed:
+            edit = removal(direction, engine.parts, removed)(1.0)
+            judged = {"harmful": unit.arm == "real" or len(removed) == len(names), "benign": False}
+            rows.append(_Row("+".join(removed), edit, 1.0, "suppress", judged))
+    return rows
 
 
 def _direction(prepared: Prepared, parts: Anatomy, unit: Unit, key: str) -> Tensor:

@@ -43,7 +43,7 @@ def estimate(model: Any, plan: Settings, train_pairs: int, token_budget: int = 8
     )
     # Keys and values of shared openings: as computed, as handed to the rows, and as these add to them.
     openings = 3 * token_budget * layers * 2 * written * size
-    activations = token_budget * hidden * size * (12 + 6 * slots) + openings + KEPT_BYTES
+    activations = token_budget * hidden * size * (12 + 6 * slots) + openings + 2 * KEPT_BYTES
     rows = max(train_pairs, plan.test_pairs * len(plan.doses), token_budget // 16)
     # Two positions of a prompt are kept where refusals and other answers open alike.
     return {"means": means, "activations": activations, "logits": 2 * 3 * 4 * rows * vocabulary}

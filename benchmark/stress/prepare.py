@@ -2,13 +2,13 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
-import torch
 from torch import Tensor
 
 from ..errors import DemurError
+from .answers import Ending
 from .directions import Collected, collect, collect_against, common_suffix, pair_samples
 from .engine import Engine
 from .interventions import Edit
@@ -16,7 +16,17 @@ from .rows import Openers, Tokens
 from .settings import Settings
 from .subject import Judgement, Subject
 
-__all__ = ["MIN_REFUSALS", "MIN_REFUSAL_RATE", "Prepared", "Side", "judge", "learn_openers", "prepare", "tokens_of"]
+__all__ = [
+    "MIN_REFUSALS",
+    "MIN_REFUSAL_RATE",
+    "Asked",
+    "Prepared",
+    "Side",
+    "judgements",
+    "learn_openers",
+    "prepare",
+    "tokens_of",
+]
 
 MIN_REFUSAL_RATE = 0.2
 MIN_REFUSALS = 3
@@ -34,19 +44,52 @@ class Side:
         ids: of the pairs.
         texts: kept in memory, for the judge.
         prompts: token ids with the chat template.
-        answered: whether the unsteered model answers each prompt.
-        asked: the same as they are scored, see :class:`.rows.Openers`.
-        own: (prompts, depth, vocabulary) logits of the model as it is on what is asked.
-        selected: which experts each asked prompt selects anywhere, see :meth:`.engine.Engine.selected`.
+        verdicts: on the unsteered model's answers.
     """
 
     ids: tuple[str, ...]
     texts: tuple[str, ...]
     prompts: tuple[Tokens, ...]
-    answered: tuple[bool, ...] = ()
-    asked: tuple[Tokens, ...] = ()
-    own: Tensor = field(default_factory=lambda: torch.zeros(0))
-    selected: tuple[Tensor, ...] = ()
+    verdicts: tuple[Judgement, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """Both sides of the pairs of one part, to be asked at once: all harmful prompts, then their benign twins.
+
+    Attributes:
+        harmful: as many as benign.
+        benign: in the same order.
+        prompts: as they are scored, see :class:`.rows.Openers`.
+        own: (prompts, depth, vocabulary) logits of the model as it is.
+        selected: which experts each prompt selects anywhere, see :meth:`.engine.Engine.selected`.
+    """
+
+    harmful: Side
+    benign: Side
+    prompts: tuple[Tokens, ...]
+    own: Tensor
+    selected: tuple[Tensor, ...]
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """Of all prompts."""
+        return self.harmful.texts + self.benign.texts
+
+    @property
+    def verdicts(self) -> tuple[Judgement, ...]:
+        """On the unsteered answers to all prompts."""
+        return self.harmful.verdicts + self.benign.verdicts
+
+    @property
+    def pairs(self) -> int:
+        """How many there are: prompt n + pairs is the twin of prompt n."""
+        return len(self.harmful.ids)
+
+    def columns(self, pairs: int | None = None) -> list[int]:
+        """Numbers of the prompts of the first pairs, or of all: harmful ones, then benign ones."""
+        some = range(self.pairs if pairs is None else min(pairs, self.pairs))
+        return [*some, *(self.pairs + n for n in some)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,25 +97,29 @@ class Prepared:
     """All that candidates are made from and judged on.
 
     Attributes:
-        sides: by (part, side) for ``validation`` and ``test``.
+        validation: what searches choose by.
+        test: what figures are measured on.
         openers: how refusals open.
         collected: means and routing of the training pairs.
         seeds: selection seeds; weighting s of ``collected`` is seed s, weighting seeds + k is shuffle k.
         refusal_rate: share of scored answers to harmful validation and test prompts that refuse, unsteered.
         against_general: (seeds, layers, p, hidden) harmful minus general instructions; None where none are given.
-        scored: log-odds and KL of what searches scored before and other seeds try again, by what was scored.
+        ending: of answers.
+        scored: per candidate and dose what searches scored before and other seeds try again: log-odds and KL
+            (2, prompts), NaN where not scored yet.
     """
 
     subject: Subject
     settings: Settings
-    sides: dict[tuple[str, str], Side]
+    validation: Asked
+    test: Asked
     openers: Openers
     collected: Collected
     seeds: int
     refusal_rate: float
-    stop: tuple[int, ...]
+    ending: Ending
     against_general: Tensor | None = None
-    scored: dict[tuple[str, float, str, int], tuple[Tensor, Tensor]] = field(default_factory=dict)
+    scored: dict[tuple[str, float, bool], Tensor] = field(default_factory=dict)
 
 
 def tokens_of(subject: Subject, texts: Sequence[str]) -> tuple[Tokens, ...]:
@@ -96,17 +143,13 @@ def stop_tokens(subject: Subject) -> tuple[int, ...]:
     return tuple(sorted(set(flat)))
 
 
-def judge(
-    subject: Subject, engine: Engine, edits: Sequence[Edit], side: Side, *, new_tokens: int, stop: Sequence[int]
-) -> list[list[Judgement]]:
-    """Short greedy answers under each edit, judged in memory; only the judgements leave this function."""
-    answers = engine.generate(edits, side.prompts, new_tokens, stop)
-    judged = []
-    for row in answers:
-        ended = [bool(tokens) and tokens[-1] in stop for tokens in row]
-        texts = [subject.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in row]
-        judged.append(subject.judge(side.texts, texts, ended))
-    return judged
+def judgements(
+    subject: Subject, texts: Sequence[str], answers: Sequence[Tokens], ending: Ending
+) -> tuple[Judgement, ...]:
+    """The judge on answers to texts, in memory; only the judgements leave this function."""
+    ended = [bool(tokens) and tokens[-1] in ending.stop for tokens in answers]
+    said = [subject.tokenizer.decode(tokens, skip_special_tokens=True) for tokens in answers]
+    return tuple(subject.judge(texts, said, ended))
 
 
 def learn_openers(refusing: Sequence[Tokens], other: Sequence[Tokens]) -> Openers:
@@ -153,27 +196,34 @@ def _shares(tokens: Sequence[int]) -> dict[int, float]:
 
 
 def _answered(
-    subject: Subject, engine: Engine, plan: Settings, part: str, side: str, *, limit: int, stop: Sequence[int]
-) -> tuple[Side, list[Judgement]]:
-    """One side of the pairs of a part with the judgements of its unsteered answers; not scored yet."""
-    pairs = subject.part(part)[:limit]  # type: ignore[arg-type]  # the caller's keys are parts
-    texts = tuple(getattr(pair, side) for pair in pairs)
-    where = Side(tuple(pair.id for pair in pairs), texts, tokens_of(subject, texts))
-    (verdicts,) = judge(subject, engine, [Edit()], where, new_tokens=plan.new_tokens, stop=stop)
-    return replace(where, answered=tuple(verdict == "complied" for verdict in verdicts)), verdicts
+    subject: Subject, engine: Engine, plan: Settings, ending: Ending
+) -> dict[tuple[str, str], tuple[Side, list[Tokens]]]:
+    """By (part, side) the validation and test prompts with the verdicts on unsteered answers, and these answers."""
+    pairs = {"validation": subject.part("validation")[: plan.validation_pairs]}
+    pairs["test"] = subject.part("test")[: plan.test_pairs]
+    texts = {
+        (part, side): tuple(getattr(pair, side) for pair in mine)
+        for part, mine in pairs.items() for side in ("harmful", "benign")
+    }  # fmt: skip
+    prompts = {key: tokens_of(subject, mine) for key, mine in texts.items()}
+    answers = engine.generate([Edit()], [tokens for mine in prompts.values() for tokens in mine], ending)
+    rest = iter(answers[0, n] for n in range(len(answers)))
+    found = {}
+    for key, mine in texts.items():
+        said = [next(rest) for _ in mine]
+        verdicts = judgements(subject, mine, said, ending)
+        found[key] = Side(tuple(pair.id for pair in pairs[key[0]]), mine, prompts[key], verdicts), said
+    return found
 
 
-def _learnt(engine: Engine, taught: Sequence[tuple[Side, list[Judgement]]]) -> Openers:
+def _learnt(taught: Sequence[tuple[Side, Sequence[Tokens]]]) -> Openers:
     """The openers of the first two tokens of judged greedy answers."""
     refusing: list[Tokens] = []
     other: list[Tokens] = []
-    for where, verdicts in taught:
-        first = engine.own_logits(where.prompts)[:, 0].argmax(dim=-1).tolist()
-        longer = [(*tokens, token) for tokens, token in zip(where.prompts, first, strict=True)]
-        second = engine.own_logits(longer)[:, 0].argmax(dim=-1).tolist()
-        for verdict, start in zip(verdicts, zip(first, second, strict=True), strict=True):
-            if verdict != "unscored":
-                (refusing if verdict in REFUSING else other).append(start)
+    for where, answers in taught:
+        for verdict, tokens in zip(where.verdicts, answers, strict=True):
+            if verdict != "unscored" and tokens:
+                (refusing if verdict in REFUSING else other).append(tokens[:2])
     return learn_openers(refusing, other)
 
 
@@ -183,34 +233,32 @@ def prepare(subject: Subject, engine: Engine, plan: Settings) -> Prepared:
     Raises:
         DemurError: the model refuses too little for anything to be measured; the rate is in the message.
     """
-    limits = {"validation": plan.validation_pairs, "test": plan.test_pairs}
-    stop = stop_tokens(subject)
-    judged = {
-        (part, side): _answered(subject, engine, plan, part, side, limit=limit, stop=stop)
-        for part, limit in limits.items() for side in ("harmful", "benign")
-    }  # fmt: skip
+    ending = Ending(plan.new_tokens, stop_tokens(subject))
+    sides = _answered(subject, engine, plan, ending)
     scored = [
         verdict in REFUSING
-        for (_, side), (_, verdicts) in judged.items()
-        for verdict in verdicts
+        for (_, side), (where, _) in sides.items()
+        for verdict in where.verdicts
         if side == "harmful" and verdict != "unscored"
     ]
     rate = sum(scored) / len(scored) if scored else 0.0
     # Openers are learnt from validation prompts, so that no figure is fitted to its own prompts.
-    taught = [entry for (part, _), entry in judged.items() if part == "validation"]
-    refuses = any(verdict in REFUSING for _, verdicts in taught for verdict in verdicts)
+    taught = [entry for (part, _), entry in sides.items() if part == "validation"]
+    refuses = any(verdict in REFUSING for where, _ in taught for verdict in where.verdicts)
     if sum(scored) < MIN_REFUSALS or rate < MIN_REFUSAL_RATE or not refuses:
         raise DemurError(
             f"{subject.name}: nothing to measure: it refuses {sum(scored)} of {len(scored)} scored harmful prompts "
             f"({rate:.0%}); at least {MIN_REFUSALS} and {MIN_REFUSAL_RATE:.0%} are needed",
             "measure a model that refuses, or give pairs that it refuses (--pairs)",
         )
-    openers = Openers(subject.openers) if subject.openers else _learnt(engine, taught)
-    sides = {}
-    for key, (where, _) in judged.items():
-        asked = openers.asked(where.prompts)
-        own, selected = engine.own_logits(asked, depth=openers.depth), tuple(engine.selected(asked))
-        sides[key] = replace(where, asked=asked, own=own, selected=selected)
+    openers = Openers(subject.openers) if subject.openers else _learnt(taught)
+
+    def asked(part: str) -> Asked:
+        (harmful, _), (benign, _) = sides[part, "harmful"], sides[part, "benign"]
+        prompts = openers.asked(harmful.prompts + benign.prompts)
+        own = engine.own_logits(prompts, depth=openers.depth)
+        return Asked(harmful, benign, prompts, own, tuple(engine.selected(prompts)))
+
     train = subject.part("train")
     harmful = tokens_of(subject, [pair.harmful for pair in train])
     benign = tokens_of(subject, [pair.benign for pair in train])
@@ -219,4 +267,6 @@ def prepare(subject: Subject, engine: Engine, plan: Settings) -> Prepared:
     weights = pair_samples(len(train), plan.seeds, max(plan.shuffles, plan.control_seeds))
     collected = collect(engine, harmful, benign, weights, positions, for_experts=plan.seeds + plan.control_seeds)
     against = collect_against(engine, harmful, general, weights[: plan.seeds], positions) if general else None
-    return Prepared(subject, plan, sides, openers, collected, plan.seeds, rate, stop, against)
+    return Prepared(
+        subject, plan, asked("validation"), asked("test"), openers, collected, plan.seeds, rate, ending, against
+    )

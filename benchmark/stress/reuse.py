@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
+from .answers import Ending, whole
 from .interventions import Edit, Steering
 from .rows import Tokens, skipped
 
@@ -26,6 +27,7 @@ __all__ = [
     "LayerInputs",
     "Opening",
     "common_opening",
+    "narrows",
     "output_lengths",
     "reuses_layers",
     "shares_opening",
@@ -35,8 +37,9 @@ LEAST = 4
 """Shorter openings are not worth a pass of their own."""
 
 KEPT_BYTES = 2**28
-"""Of layers' inputs that are held at a time."""
-_PROBES: tuple[Tokens, ...] = ((2, 3, 5, 4, 3), (2, 3, 5, 4, 6, 2, 3))
+"""Of layers' inputs of one set of prompts that are held at a time."""
+_PROBES: tuple[Tokens, ...] = ((2, 3, 5, 4, 3, 2), (2, 3, 5, 4, 6, 2, 3))
+_FEW = Ending(2)
 _UNLIKE = (TypeError, ValueError, AttributeError, RuntimeError, KeyError, IndexError)
 """What a family raises that cannot be run with layers left out or with a cache that was made here."""
 
@@ -47,23 +50,21 @@ class LayerInputs:
     Args:
         engine: open.
         prompts: token ids.
-        layers: those that will be asked for, in rising order.
     """
 
-    def __init__(self, engine: "Engine", prompts: Sequence[Tokens], layers: Sequence[int]) -> None:
-        self.engine, self.prompts, self.layers = engine, prompts, sorted(layers)
+    def __init__(self, engine: "Engine", prompts: Sequence[Tokens]) -> None:
+        self.engine, self.prompts = engine, prompts
         self.width = max(map(len, prompts))
         size = 4 * len(prompts) * self.width * engine.model.config.get_text_config().hidden_size
         self.at_once = max(1, KEPT_BYTES // size)
         self.kept: dict[int, Tensor] = {}
 
-    def of(self, layer: int) -> Tensor | None:
-        """(prompts, longest, ...) hidden states; None for a layer that will not be asked for."""
-        if layer not in self.layers:
-            return None
+    def of(self, layer: int) -> Tensor:
+        """(prompts, longest, ...) hidden states; layers are best asked for in rising order."""
         if layer not in self.kept:
-            start = self.layers.index(layer)
-            self.kept = self._watched(self.layers[start : start + self.at_once])
+            count = len(self.engine.parts.layers)
+            first = 1 if count <= self.at_once else layer
+            self.kept = self._watched(range(first, min(first + self.at_once, count)))
         return self.kept[layer]
 
     def _watched(self, layers: Sequence[int]) -> dict[int, Tensor]:
@@ -168,9 +169,7 @@ def reuses_layers(engine: "Engine") -> bool:
     if not middle:
         return False
     own = engine.last_logits(_PROBES)
-    given = LayerInputs(engine, _PROBES, [middle]).of(middle)
-    if given is None:
-        return False
+    given = LayerInputs(engine, _PROBES).of(middle)
     try:
         with skipped(engine.parts.layers[:middle], given, engine.lengths):
             again = engine.last_logits(_PROBES)
@@ -179,22 +178,46 @@ def reuses_layers(engine: "Engine") -> bool:
     return bool(torch.equal(own, again))
 
 
-def shares_opening(engine: "Engine") -> bool:
-    """Whether probes after a shared opening get the logits and the answers that they get whole."""
-    own = engine.last_logits(_PROBES)
-    shared = common_opening(_PROBES)
-    layer = len(engine.parts.layers) // 2 if engine.reuses_layers else 0
-    given = LayerInputs(engine, _PROBES, [layer]).of(layer) if layer else None
+def narrows(engine: "Engine") -> bool:
+    """Whether the output layer may be given the last positions alone."""
+    head = engine.model.get_output_embeddings()
+    if not isinstance(head, nn.Module):
+        return False
+    own = engine.last_logits(_PROBES, depth=2)
+    engine.narrows = True
     try:
-        opening = Opening.make(engine, _PROBES[0][:shared], {0: Edit()}, layer, given)
-        again = engine.last_logits([tokens[shared:] for tokens in _PROBES], opening.cache([0, 0]))
-        answers = [engine.generate([Edit()], _PROBES, 2, (), share=share) for share in (False, True)]
+        return _close(engine, own, engine.last_logits(_PROBES, depth=2))
     except _UNLIKE:
         return False
+    finally:
+        engine.narrows = False
+
+
+def shares_opening(engine: "Engine") -> bool:
+    """Whether probes after a shared opening get the logits and the answers that they get whole."""
+    own = engine.last_logits(_PROBES, depth=2)
+    shared = common_opening(_PROBES, 2)
+    layer = len(engine.parts.layers) // 2 if engine.reuses_layers else 0
+    given = LayerInputs(engine, _PROBES).of(layer) if layer else None
+    try:
+        opening = Opening.make(engine, _PROBES[0][:shared], {0: Edit()}, layer, given)
+        again = engine.last_logits([tokens[shared:] for tokens in _PROBES], opening.cache([0, 0]), depth=2)
+        if not _close(engine, own, again):
+            return False
+        answers = whole(engine, _PROBES, _FEW)
+        engine.shares_opening = True
+        found = engine.generate([Edit()], _PROBES, _FEW)
+    except _UNLIKE:
+        return False
+    finally:
+        engine.shares_opening = False
+    return answers == [found[0, n] for n in range(len(_PROBES))]
+
+
+def _close(engine: "Engine", own: Tensor, again: Tensor) -> bool:
     dtype = next(engine.model.parameters()).dtype
     slack = (64 if dtype == torch.float32 else 4) * torch.finfo(dtype).eps
-    close = float((own - again).abs().max()) <= slack * float(own.abs().max())
-    return close and answers[0] == answers[1]
+    return own.shape == again.shape and float((own - again).abs().max()) <= slack * float(own.abs().max())
 
 
 def output_lengths(engine: "Engine") -> list[int]:

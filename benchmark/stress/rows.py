@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from .experts import ExpertCall, ExpertHooks
 from .interventions import Edit
 
-__all__ = ["Openers", "Selected", "Tokens", "changing", "log_odds", "pad", "skipped", "tapped"]
+__all__ = ["Openers", "Selected", "Tokens", "changing", "log_odds", "narrowed", "pad", "skipped", "tapped"]
 
 Tokens = tuple[int, ...]
 
@@ -49,6 +49,10 @@ class Openers:
     def asked(self, prompts: Sequence[Tokens]) -> tuple[Tokens, ...]:
         """The prompts as they are scored: with the lead after them, where there is one."""
         return tuple(prompts) if self.lead is None else tuple((*tokens, self.lead) for tokens in prompts)
+
+    def plain(self, asked: Tokens) -> Tokens:
+        """The prompt that was asked so."""
+        return asked[: len(asked) + 1 - self.depth]
 
 
 def log_odds(logits: Tensor, openers: Openers) -> Tensor:
@@ -137,6 +141,29 @@ def tapped(hooks: ExpertHooks | None, tap: Any) -> Iterator[None]:
         yield
     finally:
         hooks.taps.remove(tap)
+
+
+@contextmanager
+def narrowed(head: nn.Module | None, places: Tensor) -> Iterator[None]:
+    """Let the output layer see chosen positions of each row alone: it is the widest, and computes every position else.
+
+    Args:
+        head: the output layer; None changes nothing.
+        places: (rows, depth) positions among those that the layer is given.
+    """
+    if head is None:
+        yield
+        return
+
+    def pick(_module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...]:
+        at = places.to(args[0].device)
+        return (args[0][torch.arange(len(at), device=at.device)[:, None], at], *args[1:])
+
+    handle = head.register_forward_pre_hook(pick)
+    try:
+        yield
+    finally:
+        handle.remove()
 
 
 @contextmanager

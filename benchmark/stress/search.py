@@ -5,7 +5,7 @@ by the first answer token; the last one by short answers too, because a candidat
 the log-odds of refusal as well as one that makes it answer.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -13,8 +13,7 @@ from torch import Tensor
 
 from .cells import Cell
 from .engine import Engine
-from .interventions import Edit
-from .prepare import Prepared, judge
+from .prepare import Prepared, judgements
 from .rows import log_odds
 from .settings import Arm, System
 from .systems import Candidate
@@ -54,48 +53,51 @@ class _Result:
 
 
 class _Search:
-    def __init__(
-        self, engine: Engine, prepared: Prepared, which: tuple[System, Arm, int], advance: Callable[[int], None]
-    ) -> None:
-        self.engine, self.prepared, self.advance = engine, prepared, advance
+    def __init__(self, engine: Engine, prepared: Prepared, which: tuple[System, Arm, int]) -> None:
+        self.engine, self.prepared, self.asked = engine, prepared, prepared.validation
         self.system, self.arm, self.seed = which
         self.cells: list[Cell] = []
+        self.known: dict[tuple[str, float, bool], Tensor] = {}
+        self.own = log_odds(self.asked.own, prepared.openers)
 
     def scores(
-        self, candidates: Sequence[Candidate], doses: Sequence[float], prompts: int, side: str, *, induce: bool = False
+        self, candidates: Sequence[Candidate], doses: Sequence[float], columns: Sequence[int], *, induce: bool = False
     ) -> tuple[Tensor, Tensor]:
-        """Change of log-odds and KL, each (candidates, doses, prompts)."""
-        where = self.prepared.sides["validation", side]
-        count = min(prompts, len(where.asked))
-        wanted = [(candidate, dose) for candidate in candidates for dose in doses]
-        keys = [(candidate.key, dose, side, count) for candidate, dose in wanted]
-        known = self.prepared.scored
-        new = [n for n, (candidate, _) in enumerate(wanted) if not candidate.fixed or keys[n] not in known]
-        edits = [
-            (candidate.induce or candidate.suppress)(dose) if induce else candidate.suppress(dose)
-            for candidate, dose in (wanted[n] for n in new)
-        ]
-        scores = self.engine.score(
-            edits,
-            where.asked[:count],
-            self.prepared.openers,
-            own=where.own[:count],
-            selected=[table[:count] for table in where.selected] or None,
-            advance=self.advance,
-        )
-        found = {keys[n]: (scores.log_odds[row], scores.kl[row]) for row, n in enumerate(new)}
-        known.update((keys[n], found[keys[n]]) for n in new if wanted[n][0].fixed)
-        odds, kl = (torch.stack([(found.get(key) or known[key])[part] for key in keys]) for part in (0, 1))
-        own = log_odds(where.own[:count], self.prepared.openers)
-        shape = (len(candidates), len(doses), count)
-        return (odds - own).view(shape), kl.view(shape)
+        """Change of log-odds and KL, each (candidates, doses, columns); what was scored before is not scored again."""
+        tried = [(candidate, dose) for candidate in candidates for dose in doses]
+        rows = []
+        for candidate, dose in tried:
+            known = self.prepared.scored if candidate.fixed else self.known
+            rows.append(known.setdefault((candidate.key, dose, induce), torch.full((2, len(self.own)), torch.nan)))
+        wanted = torch.zeros(len(rows), len(self.own), dtype=torch.bool)
+        wanted[:, columns] = torch.stack(rows)[:, 0, columns].isnan()
+        new = wanted.any(dim=1).nonzero().flatten().tolist()
+        if new:
+            edits = [
+                (c.induce or c.suppress)(dose) if induce else c.suppress(dose) for c, dose in (tried[n] for n in new)
+            ]
+            found = self.engine.score(
+                edits,
+                self.asked.prompts,
+                self.prepared.openers,
+                own=self.asked.own,
+                selected=self.asked.selected or None,
+                wanted=wanted[new],
+            )
+            for place, n in enumerate(new):
+                rows[n][:, wanted[n]] = torch.stack([found.log_odds[place], found.kl[place]])[:, wanted[n]]
+        odds, kl = torch.stack(rows)[:, :, columns].unbind(dim=1)
+        shape = (len(candidates), len(doses), len(columns))
+        return (odds - self.own[columns]).view(shape), kl.view(shape)
 
-    def round(self, candidates: Sequence[Candidate], doses: Sequence[float], prompts: int) -> list[_Result]:
+    def round(self, candidates: Sequence[Candidate], doses: Sequence[float], pairs: int) -> list[_Result]:
         """Score candidates on both sides: a result for every candidate and dose, the best first."""
-        change, _ = self.scores(candidates, doses, prompts, "harmful")
-        _, kl = self.scores(candidates, doses, prompts, "benign")
+        columns = self.asked.columns(pairs)
+        count = len(columns) // 2
+        change, kl = self.scores(candidates, doses, columns)
+        change, kl = change[..., :count], kl[..., count:]
         # A benign prompt that the model refuses must change when refusal does: that is no damage.
-        whole = torch.tensor(self.prepared.sides["validation", "benign"].answered[: kl.shape[2]])
+        whole = torch.tensor([verdict == "complied" for verdict in self.asked.benign.verdicts[:count]])
         kl = kl[:, :, whole] if bool(whole.any()) else kl
         results = []
         for c, candidate in enumerate(candidates):
@@ -133,13 +135,13 @@ class _Search:
 
     def first_of_experts(self, groups: Sequence[list[Candidate]]) -> list[list[Candidate]]:
         """S4's first round: each expert by its first candidate on a few harmful prompts; the best quarter goes on."""
-        prompts = self.prepared.settings.rounds[0]
         heads = [group[0] for group in groups]
-        change, _ = self.scores(heads, (1.0,), prompts, "harmful")
-        ids = self.prepared.sides["validation", "harmful"].ids
+        columns = range(min(self.prepared.settings.rounds[0], self.asked.pairs))
+        change, _ = self.scores(heads, (1.0,), columns)
         for h, head in enumerate(heads):
-            for p in range(change.shape[2]):
-                self._note((head, 1.0), "harmful", 1, change=float(change[h, 0, p]), pair=ids[p])
+            for p in columns:
+                pair = self.asked.harmful.ids[p]
+                self._note((head, 1.0), "harmful", 1, change=float(change[h, 0, p]), pair=pair)
         order = sorted(range(len(heads)), key=lambda h: float(change[h].mean()))
         return [groups[h] for h in order[: max(FINALISTS, len(heads) // 4)]]
 
@@ -157,21 +159,30 @@ class _Search:
             within = [result for result in mine if result.kl <= plan.kl_limit]
             # The largest dose that does no damage and one well below it; the smallest where all do.
             options += [*within[:1], *within[2:3]] or mine[-1:]
-        edits = [Edit(), *(option.candidate.suppress(option.dose) for option in options)]
-        gains = torch.zeros(len(edits))
-        for side in ("harmful", "benign"):
-            whole = prepared.sides["validation", side]
-            some = replace(whole, texts=whole.texts[: plan.final_pairs], prompts=whole.prompts[: plan.final_pairs])
-            answers = judge(prepared.subject, self.engine, edits, some, new_tokens=plan.new_tokens, stop=prepared.stop)
-            share = torch.tensor([[float(verdict == "complied") for verdict in row] for row in answers]).mean(dim=1)
-            gains += share - share[0] if side == "harmful" else (share - share[0]).clamp(max=0.0)
-        judged = [replace(option, gain=gain) for option, gain in zip(options, gains[1:].tolist(), strict=True)]
+        columns = self.asked.columns(plan.final_pairs)
+        texts = [self.asked.texts[n] for n in columns]
+        answers = self.engine.generate(
+            [option.candidate.suppress(option.dose) for option in options],
+            [prepared.openers.plain(self.asked.prompts[n]) for n in columns],
+            prepared.ending,
+        )
+        found = [
+            judgements(prepared.subject, texts, [answers[o, n] for n in range(len(columns))], prepared.ending)
+            for o in range(len(options))
+        ]
+        unsteered = [self.asked.verdicts[n] for n in columns]
+        complied = torch.tensor([[float(verdict == "complied") for verdict in row] for row in (unsteered, *found)])
+        harmful, benign = complied.view(len(complied), 2, -1).mean(dim=2).T
+        gains = harmful[1:] - harmful[0] + (benign[1:] - benign[0]).clamp(max=0.0)
+        judged = [replace(option, gain=gain) for option, gain in zip(options, gains.tolist(), strict=True)]
         return min(judged, key=lambda result: (result.kl > plan.kl_limit, -result.gain, -result.drop))
 
     def inducing(self, results: Sequence[_Result]) -> list[_Result]:
         """Those whose opposite raises refusal on benign prompts, as the source asks of S1; all where none does."""
         candidates = list({result.candidate.key: result.candidate for result in results}.values())
-        change, _ = self.scores(candidates, SCREENING_DOSES, self.prepared.settings.rounds[0], "benign", induce=True)
+        columns = self.asked.columns(self.prepared.settings.rounds[0])
+        benign = columns[len(columns) // 2 :]
+        change, _ = self.scores(candidates, SCREENING_DOSES, benign, induce=True)
         raising = {c.key for n, c in enumerate(candidates) if float(change[n].mean(dim=1).max()) > 0}
         return [result for result in results if result.candidate.key in raising] or list(results)
 
@@ -184,7 +195,6 @@ def search(
     system: System,
     arm: Arm,
     seed: int,
-    advance: Callable[[int], None] = lambda _rows: None,
 ) -> tuple[Chosen, list[Cell]]:
     """Choose among candidates on validation pairs.
 
@@ -192,7 +202,7 @@ def search(
         The choice, and every value that was measured on the way.
     """
     plan = prepared.settings
-    run = _Search(engine, prepared, (system, arm, seed), advance)
+    run = _Search(engine, prepared, (system, arm, seed))
     if system == "S4":
         groups = _by_expert(found)
         entered = _sample(groups, plan.experts, seed)

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from typing import Literal, cast, get_args
 
 from ..errors import DemurError
-from .engine import MAX_NEW_TOKENS
+from .answers import Ending
 
 __all__ = ["ARMS", "BUDGETS", "EXPERT_SYSTEMS", "SYSTEMS", "Arm", "Settings", "System", "parse_experts", "settings"]
 
@@ -60,10 +60,7 @@ class Settings:
 
     def __post_init__(self) -> None:
         """Refuse what would not be the stress test."""
-        if not 1 <= self.new_tokens <= MAX_NEW_TOKENS:
-            raise DemurError(
-                f"{self.new_tokens} new tokens; the stress test generates 1 to {MAX_NEW_TOKENS}", "ask for fewer"
-            )
+        Ending(self.new_tokens)
         unknown = sorted(set(self.systems) - set(SYSTEMS))
         if unknown or not self.systems:
             raise DemurError(f"unknown system {', '.join(unknown) or '(none)'}", f"choose of {', '.join(SYSTEMS)}")

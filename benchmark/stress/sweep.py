@@ -135,7 +135,7 @@ def _measured(
     """Cells of every unit in order, those on disk read and the others measured and kept."""
     whole = sum(_WEIGHTS[unit.system] for unit in work) or 1.0
     share = 0.0
-    cells = own_cells(engine, prepared)
+    cells = own_cells(prepared)
     for unit in work:
         path = _file(folder, unit)
         weight = _WEIGHTS[unit.system] / whole
