@@ -334,6 +334,22 @@ def test_scores_equal_the_straightforward_way(family, openers):
         )
 
 
+def test_answers_of_a_model_with_a_window_are_those_of_each_prompt_alone():
+    """Padding between a prompt and its answer would push the prompt out of the window."""
+    made = tiny_model("gpt_oss")
+    made.config.sliding_window = 8
+    source = torch.Generator().manual_seed(0)
+    prompts = [(5, 6, 7, 8, *torch.randint(2, 90, (2 + 3 * n,), generator=source).tolist()) for n in range(4)]
+    with Engine(made) as engine:
+        assert engine.shares_opening
+        found = engine.generate([Edit()], prompts, Ending(6))
+        alone = [engine.generate([Edit()], [prompt], Ending(6))[0, 0] for prompt in prompts]
+        assert [found[0, n] for n in range(4)] == alone
+        made.config.sliding_window = 64
+        wide = engine.generate([Edit()], prompts, Ending(6))
+        assert [wide[0, n] for n in range(4)] != alone
+
+
 def test_a_result_as_written_may_be_attached_to_a_submission_of_its_model_alone(measured):
     from demur.leaderboard.stress import stress_report
     from demur.leaderboard.submissions.stress import read_stress

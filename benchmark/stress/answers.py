@@ -13,7 +13,7 @@ from .rows import Tokens, pad
 if TYPE_CHECKING:
     from .engine import Engine
 
-__all__ = ["MAX_NEW_TOKENS", "Ending", "continued", "whole"]
+__all__ = ["MAX_NEW_TOKENS", "Begun", "Ending", "window"]
 
 MAX_NEW_TOKENS = 64
 """No response is longer, whoever asks."""
@@ -47,48 +47,77 @@ class Ending:
         return tuple(tokens[:end])
 
 
-def whole(engine: "Engine", prompts: Sequence[Tokens], ending: Ending) -> list[Tokens]:
-    """Answers with whatever is attached, each prompt computed whole."""
-    ids, mask = pad(prompts, engine.filler, left=True)
-    return _greedy(engine, ids, mask, ending)
+@dataclass(frozen=True, slots=True)
+class Begun:
+    """Prompts that answers go on from: token ids and mask, each (rows, width), and what is computed of them already."""
+
+    ids: Tensor
+    mask: Tensor
+    cache: Any = None
+
+    @staticmethod
+    def whole(engine: "Engine", prompts: Sequence[Tokens]) -> "Begun":
+        """Prompts of which nothing is computed yet."""
+        return Begun(*pad(prompts, engine.filler, left=True))
+
+    @staticmethod
+    def scored(engine: "Engine", start: Tokens, texts: Sequence[Tokens], cache: Any, depth: int) -> "Begun":
+        """Prompts after a pass that left their keys and values in a cache.
+
+        The last token of each is given once more, behind all others; it and what follows it are masked where they
+        stood, as any padding is, and positions count what is not masked.
+
+        Args:
+            engine: open.
+            start: the opening that all prompts share.
+            texts: the prompts without it, as they were scored.
+            cache: of the pass; it is added to.
+            depth: last positions that were scored; the first of them is the prompt's last token.
+        """
+        ids, mask = pad(texts, engine.filler)
+        lengths = mask.sum(dim=1, keepdim=True)
+        mask = mask * (torch.arange(mask.shape[1]) < lengths - depth)
+        last = ids.gather(1, lengths - depth)
+        # What is masked was never said, so a penalty on what was must not see it.
+        ids = torch.where(mask.bool(), ids, last)
+        opening = torch.tensor([start], dtype=ids.dtype).expand(len(ids), -1)
+        mask = torch.cat([torch.ones_like(opening), mask, torch.ones_like(last)], dim=1)
+        return Begun(torch.cat([opening, ids, last], dim=1), mask, cache)
+
+    def answers(self, engine: "Engine", ending: Ending) -> list[Tokens]:
+        """Greedy answers with whatever is attached."""
+        out = self._generate(engine, ending)
+        return [ending.cut(tokens) for tokens in out[:, self.ids.shape[1] :].tolist()]
+
+    def first_logits(self, engine: "Engine") -> Tensor:
+        """(rows, vocabulary) float32 logits of the first token of the answers."""
+        out = self._generate(engine, Ending(1), output_logits=True, return_dict_in_generate=True)
+        logits: Tensor = out.logits[0].float()
+        return logits
+
+    def _generate(self, engine: "Engine", ending: Ending, **more: Any) -> Any:
+        cache = {} if self.cache is None else {"past_key_values": self.cache}
+        with torch.no_grad():
+            return engine.model.generate(
+                input_ids=self.ids.to(engine.device),
+                attention_mask=self.mask.to(engine.device),
+                max_new_tokens=ending.new_tokens,
+                do_sample=False,
+                num_beams=1,
+                eos_token_id=list(ending.stop) or None,
+                pad_token_id=engine.filler,
+                **cache,
+                **more,
+            )
 
 
-def continued(
-    engine: "Engine", start: Tokens, texts: Sequence[Tokens], cache: Any, *, depth: int, ending: Ending
-) -> list[Tokens]:
-    """Answers with whatever is attached, after a pass that left the keys and values of the prompts in a cache.
+def window(config: Any) -> int | None:
+    """How many tokens back some layer of a model sees at most; None where all see everything.
 
-    The last token of each prompt is given once more, behind all others; it and what follows it are masked where they
-    stood, as any padding is, and positions count what is not masked.
-
-    Args:
-        engine: open.
-        start: the opening that all prompts share.
-        texts: the prompts without it, as they were scored.
-        cache: of the pass; it is added to.
-        depth: last positions that were scored; the first of them is the prompt's last token.
-        ending: of the answers.
+    A cache with padding between a prompt and its answer is narrower than it looks for such a layer.
     """
-    ids, mask = pad(texts, engine.filler)
-    lengths = mask.sum(dim=1, keepdim=True)
-    mask = mask * (torch.arange(mask.shape[1]) < lengths - depth)
-    last = ids.gather(1, lengths - depth)
-    opening = torch.tensor([start], dtype=ids.dtype).expand(len(ids), -1)
-    one = torch.ones_like(last)
-    ids, mask = torch.cat([opening, ids, last], dim=1), torch.cat([torch.ones_like(opening), mask, one], dim=1)
-    return _greedy(engine, ids, mask, ending, past_key_values=cache)
-
-
-def _greedy(engine: "Engine", ids: Tensor, mask: Tensor, ending: Ending, **more: Any) -> list[Tokens]:
-    with torch.no_grad():
-        out = engine.model.generate(
-            input_ids=ids.to(engine.device),
-            attention_mask=mask.to(engine.device),
-            max_new_tokens=ending.new_tokens,
-            do_sample=False,
-            num_beams=1,
-            eos_token_id=list(ending.stop) or None,
-            pad_token_id=engine.filler,
-            **more,
-        )
-    return [ending.cut(tokens) for tokens in out[:, ids.shape[1] :].tolist()]
+    names = ("sliding_window", "attention_chunk_size", "window_size", "attention_window")
+    found = [getattr(config, name, None) for name in names]
+    if getattr(config, "use_sliding_window", True) is False:
+        found[0] = None
+    return min((size for size in found if isinstance(size, int) and size > 0), default=None)

@@ -118,7 +118,8 @@ def _timed(work: Callable[[], Any]) -> tuple[float, Any]:
 def _against_straightforward(model: Any, edits: Sequence[Edit], count: int, rounds: int) -> tuple[float, float]:
     """Ratio of times, and largest difference of results.
 
-    The model's own logits and routing on the prompts are given: a sweep computes them once, before all its searches.
+    The model's own logits and routing on the prompts are given, and what its layers receive is kept from the first
+    round on: a sweep computes these once, for all its searches.
     """
     asked = _prompts(count)
     ratios, difference = [], 0.0

@@ -16,7 +16,7 @@ from torch import Tensor
 from transformers import DynamicCache
 
 from .anatomy import Anatomy, anatomy
-from .answers import Ending, continued, whole
+from .answers import Begun, Ending, window
 from .experts import ExpertHooks
 from .interventions import Edit, Steering, first_layer
 from .reuse import LayerInputs, Opening, common_opening, narrows, output_lengths, reuses_layers, shares_opening
@@ -30,7 +30,7 @@ Row = tuple[int, int]
 
 @dataclass(frozen=True, slots=True)
 class Scores:
-    """What edits do to the first answer token, and to answers where they were asked for.
+    """What edits do to the first answer token, and to answers where they were asked for; NaN where nothing was.
 
     Attributes:
         log_odds: (candidates, prompts) log-odds that a refusal opens.
@@ -86,6 +86,7 @@ class Engine:
 
     def __exit__(self, *fault: Any) -> None:
         """Let the experts go."""
+        self._inputs, self._plain = {}, ((), ())
         if self.hooks is not None:
             self.hooks.__exit__(*fault)
 
@@ -179,36 +180,38 @@ class Engine:
         base = torch.log_softmax(own[:, 0], dim=-1)
         every = torch.ones(len(edits), len(prompts), dtype=torch.bool)
         wanted = every if wanted is None else wanted
-        answered = (wanted if answered is None else answered) if ending else ~every
+        answered = (wanted if answered is None else answered & wanted) if ending else ~every
         odds = torch.where(wanted, log_odds(own, openers), torch.nan)
         kl = torch.where(wanted, 0.0, torch.nan)
         answers: dict[Row, Tokens] = {}
-        if ending and not self.shares_opening:
+        if ending and not self._goes_on(prompts, ending):
             answers = self.generate(edits, [openers.plain(tokens) for tokens in prompts], ending, wanted=answered)
             answered = ~every
         groups: dict[tuple[int, bool], list[Row]] = {}
+        changed = [set(changing(edit, len(prompts), selected)) for edit in edits]
         for number, edit in enumerate(edits):
             layer = first_layer(edit, self.parts) if self.reuses_layers else 0
-            changed = set(changing(edit, len(prompts), selected))
             for prompt in wanted[number].nonzero().flatten().tolist():
                 if answered[number, prompt]:
                     groups.setdefault((0, True), []).append((number, prompt))  # its answer needs all layers' keys
-                elif prompt in changed:
+                elif prompt in changed[number]:
                     groups.setdefault((layer, False), []).append((number, prompt))
-        inputs = self._inputs_of(prompts)
-        done = 0
+        inner = sorted({layer for layer, _ in groups if 0 < layer < len(self.parts.layers)})
+        inputs, done = self._inputs_of(prompts), 0
         for (layer, answering), pairs in sorted(groups.items()):
-            given = inputs.of(layer) if 0 < layer < len(self.parts.layers) else None
+            given = inputs.of(layer, inner) if layer in inner else None
             end = ending if answering else None
             for rows, logits, found in self._passes(
                 edits, prompts, pairs, layer=layer, given=given, depth=openers.depth, ending=end
             ):
-                who, where = torch.tensor(rows).T
-                odds[who, where] = log_odds(logits, openers)
-                moved = torch.log_softmax(logits[:, 0], dim=-1)
-                kl[who, where] = (base[where].exp() * (base[where] - moved)).sum(dim=-1).clamp(min=0.0)
-                answers.update(zip(rows, found, strict=False))
+                answers.update(found)
                 done += len(rows)
+                moved = [n for n, (candidate, prompt) in enumerate(rows) if prompt in changed[candidate]]
+                if moved:
+                    who, where = torch.tensor([rows[n] for n in moved]).T
+                    odds[who, where] = log_odds(logits[moved], openers)
+                    after = torch.log_softmax(logits[moved, 0], dim=-1)
+                    kl[who, where] = (base[where].exp() * (base[where] - after)).sum(dim=-1).clamp(min=0.0)
         return Scores(odds, kl, (done, int(wanted.sum())), answers)
 
     def generate(
@@ -225,14 +228,21 @@ class Engine:
         every = torch.ones(len(edits), len(prompts), dtype=torch.bool)
         pairs = [(c, p) for c, p in (every if wanted is None else wanted).nonzero().tolist()]
         answers: dict[Row, Tokens] = {}
-        if self.shares_opening:
-            for rows, _, found in self._passes(edits, prompts, pairs, ending=ending):
-                answers.update(zip(rows, found, strict=True))
+        if self._goes_on(prompts, ending):
+            for _, _, found in self._passes(edits, prompts, pairs, ending=ending):
+                answers.update(found)
             return answers
         for rows in self._chunks(pairs, prompts):
             with self._steering(edits, rows):
-                answers.update(zip(rows, whole(self, [prompts[p] for _, p in rows], ending), strict=True))
+                found_here = Begun.whole(self, [prompts[p] for _, p in rows]).answers(self, ending)
+            answers.update(zip(rows, found_here, strict=True))
         return answers
+
+    def _goes_on(self, prompts: Sequence[Tokens], ending: Ending) -> bool:
+        """Whether answers may go on from the pass that scored their prompts."""
+        seen = window(self.model.config.get_text_config())
+        longest = max(map(len, prompts)) + 1 + ending.new_tokens
+        return self.shares_opening and (seen is None or longest < seen)
 
     def _passes(
         self,
@@ -244,7 +254,7 @@ class Engine:
         given: Tensor | None = None,
         depth: int = 1,
         ending: Ending | None = None,
-    ) -> Iterator[tuple[list[Row], Tensor, list[Tokens]]]:
+    ) -> Iterator[tuple[list[Row], Tensor, dict[Row, Tokens]]]:
         """Rows, their (rows, depth, vocabulary) logits on the CPU, and their answers where an ending is given.
 
         Layers before ``layer`` are left out where what it is ``given`` is known.
@@ -263,8 +273,10 @@ class Engine:
                     left_out = skipped(self.parts.layers[:layer], states, self.lengths)
                 with self._steering(edits, rows), left_out:
                     logits = self.last_logits(texts, cache, depth=depth).cpu()
-                    start = prompts[0][:shared]
-                    answers = continued(self, start, texts, cache, depth=depth, ending=ending) if ending else []
+                    answers: dict[Row, Tokens] = {}
+                    if ending:
+                        begun = Begun.scored(self, prompts[0][:shared], texts, cache, depth)
+                        answers = dict(zip(rows, begun.answers(self, ending), strict=True))
                 yield rows, logits, answers
 
     def _steering(self, edits: Sequence[Edit], rows: list[Row]) -> Steering:

@@ -86,9 +86,9 @@ class Asked:
         """How many there are: prompt n + pairs is the twin of prompt n."""
         return len(self.harmful.ids)
 
-    def columns(self, pairs: int | None = None) -> list[int]:
-        """Numbers of the prompts of the first pairs, or of all: harmful ones, then benign ones."""
-        some = range(self.pairs if pairs is None else min(pairs, self.pairs))
+    def columns(self, pairs: int) -> list[int]:
+        """Numbers of the prompts of the first pairs: harmful ones, then benign ones."""
+        some = range(min(pairs, self.pairs))
         return [*some, *(self.pairs + n for n in some)]
 
 

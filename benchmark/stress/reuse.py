@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from transformers import DynamicCache
 from transformers.cache_utils import DynamicLayer
 
-from .answers import Ending, whole
+from .answers import Begun
 from .interventions import Edit, Steering
 from .rows import Tokens, skipped
 
@@ -39,7 +39,6 @@ LEAST = 4
 KEPT_BYTES = 2**28
 """Of layers' inputs of one set of prompts that are held at a time."""
 _PROBES: tuple[Tokens, ...] = ((2, 3, 5, 4, 3, 2), (2, 3, 5, 4, 6, 2, 3))
-_FEW = Ending(2)
 _UNLIKE = (TypeError, ValueError, AttributeError, RuntimeError, KeyError, IndexError)
 """What a family raises that cannot be run with layers left out or with a cache that was made here."""
 
@@ -59,12 +58,18 @@ class LayerInputs:
         self.at_once = max(1, KEPT_BYTES // size)
         self.kept: dict[int, Tensor] = {}
 
-    def of(self, layer: int) -> Tensor:
-        """(prompts, longest, ...) hidden states; layers are best asked for in rising order."""
+    def of(self, layer: int, asked: Sequence[int]) -> Tensor:
+        """(prompts, longest, ...) hidden states.
+
+        Args:
+            layer: one of those asked for.
+            asked: what will be asked for, in rising order; kept besides where there is room for all layers.
+        """
         if layer not in self.kept:
-            count = len(self.engine.parts.layers)
-            first = 1 if count <= self.at_once else layer
-            self.kept = self._watched(range(first, min(first + self.at_once, count)))
+            every = range(1, len(self.engine.parts.layers))
+            later = [number for number in asked if number >= layer]
+            self.kept = {}
+            self.kept = self._watched(every if len(every) <= self.at_once else later[: self.at_once])
         return self.kept[layer]
 
     def _watched(self, layers: Sequence[int]) -> dict[int, Tensor]:
@@ -169,7 +174,7 @@ def reuses_layers(engine: "Engine") -> bool:
     if not middle:
         return False
     own = engine.last_logits(_PROBES)
-    given = LayerInputs(engine, _PROBES).of(middle)
+    given = LayerInputs(engine, _PROBES).of(middle, [middle])
     try:
         with skipped(engine.parts.layers[:middle], given, engine.lengths):
             again = engine.last_logits(_PROBES)
@@ -194,24 +199,26 @@ def narrows(engine: "Engine") -> bool:
 
 
 def shares_opening(engine: "Engine") -> bool:
-    """Whether probes after a shared opening get the logits and the answers that they get whole."""
+    """Whether probes after a shared opening get the logits that they get whole, and their answers the first logits."""
     own = engine.last_logits(_PROBES, depth=2)
     shared = common_opening(_PROBES, 2)
     layer = len(engine.parts.layers) // 2 if engine.reuses_layers else 0
-    given = LayerInputs(engine, _PROBES).of(layer) if layer else None
+    given = LayerInputs(engine, _PROBES).of(layer, [layer]) if layer else None
     try:
-        opening = Opening.make(engine, _PROBES[0][:shared], {0: Edit()}, layer, given)
-        again = engine.last_logits([tokens[shared:] for tokens in _PROBES], opening.cache([0, 0]), depth=2)
-        if not _close(engine, own, again):
-            return False
-        answers = whole(engine, _PROBES, _FEW)
-        engine.shares_opening = True
-        found = engine.generate([Edit()], _PROBES, _FEW)
+        for depth in (1, 2):
+            opening = Opening.make(engine, _PROBES[0][:shared], {0: Edit()}, layer, given)
+            texts, cache = [tokens[shared:] for tokens in _PROBES], opening.cache([0, 0])
+            again = engine.last_logits(texts, cache, depth=depth)
+            if not _close(engine, own[:, -depth:], again):
+                return False
+            plain = _PROBES if depth == 1 else [tokens[:-1] for tokens in _PROBES]
+            wanted = Begun.whole(engine, plain).first_logits(engine)
+            begun = Begun.scored(engine, _PROBES[0][:shared], texts, cache, depth)
+            if not _close(engine, wanted, begun.first_logits(engine)):
+                return False
     except _UNLIKE:
         return False
-    finally:
-        engine.shares_opening = False
-    return answers == [found[0, n] for n in range(len(_PROBES))]
+    return True
 
 
 def _close(engine: "Engine", own: Tensor, again: Tensor) -> bool:

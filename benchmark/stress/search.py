@@ -160,7 +160,8 @@ class _Search:
             # The largest dose that does no damage and one well below it; the smallest where all do.
             options += [*within[:1], *within[2:3]] or mine[-1:]
         columns = self.asked.columns(plan.final_pairs)
-        texts = [self.asked.texts[n] for n in columns]
+        every, verdicts = self.asked.texts, self.asked.verdicts
+        texts, unsteered = [every[n] for n in columns], [verdicts[n] for n in columns]
         answers = self.engine.generate(
             [option.candidate.suppress(option.dose) for option in options],
             [prepared.openers.plain(self.asked.prompts[n]) for n in columns],
@@ -170,7 +171,6 @@ class _Search:
             judgements(prepared.subject, texts, [answers[o, n] for n in range(len(columns))], prepared.ending)
             for o in range(len(options))
         ]
-        unsteered = [self.asked.verdicts[n] for n in columns]
         complied = torch.tensor([[float(verdict == "complied") for verdict in row] for row in (unsteered, *found)])
         harmful, benign = complied.view(len(complied), 2, -1).mean(dim=2).T
         gains = harmful[1:] - harmful[0] + (benign[1:] - benign[0]).clamp(max=0.0)
