@@ -211,8 +211,9 @@ def test_schema_has_no_place_for_text():
 
 
 def test_an_expert_whose_whole_silence_does_damage_stays_in_the_search():
-    plan = SimpleNamespace(settings=settings("quick"))
-    run = _Search(None, plan, ("S4", "real", 0), lambda _rows: None)
+    asked = SimpleNamespace(own=torch.zeros(1, 1, 8))
+    plan = SimpleNamespace(settings=settings("quick"), validation=asked, openers=Openers((3,)))
+    run = _Search(None, plan, ("S4", "real", 0))
     found = [_Result(name, 1.0, drop, kl) for name, drop, kl in (("a", 8.5, 0.53), ("b", 2.0, 0.19), ("c", 3.0, 5.0))]
     assert [result.candidate for result in sorted(found, key=run.promise)] == ["a", "b", "c"]
     assert [result.candidate for result in sorted(found, key=run._rank)] == ["b", "a", "c"]

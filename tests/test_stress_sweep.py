@@ -19,10 +19,13 @@ from demur.benchmark.stress.interventions import Edit
 from demur.benchmark.stress.memory import estimate, require_memory
 from demur.benchmark.stress.page import page_html, write_page
 from demur.benchmark.stress.pairs import public_pairs, read_pairs
+from demur.benchmark.stress.prepare import prepare
 from demur.benchmark.stress.rows import Openers, log_odds
+from demur.benchmark.stress.search import _Search
 from demur.benchmark.stress.settings import Settings, parse_experts, settings
 from demur.benchmark.stress.subject import Subject, TextPair
 from demur.benchmark.stress.sweep import plan_of, stress
+from demur.benchmark.stress.systems import candidates
 from demur.tests.planted_refusal import EXPERT, LAYER, Judge, model, pairs, subject, tokenizer
 
 PLACE = f"layer={LAYER} module={LAYER} expert={EXPERT}"
@@ -75,6 +78,30 @@ def test_directions_against_general_instructions_are_reported_beside(tmp_path):
     assert controls["shuffled_labels"]["seeds"] == PLAN.shuffles
     with pytest.raises(DemurError, match="at least two are needed"):
         subject(general=("plain1",))
+
+
+def test_a_search_scores_nothing_twice(monkeypatch):
+    with Engine(subject().model) as engine:
+        prepared = prepare(subject(), engine, PLAN)
+        found = candidates("S1", "real", 0, prepared, engine.parts)[:3]
+        asked = []
+        score = engine.score
+
+        def counted(*given, **more):
+            scores = score(*given, **more)
+            asked.append(scores.passes[1])
+            return scores
+
+        monkeypatch.setattr(engine, "score", counted)
+        run, again = (_Search(engine, prepared, ("S1", "real", 0)) for _ in range(2))
+        some = run.scores(found, (0.5, 1.0), [0, 7])
+        more = run.scores(found, (1.0, 0.25, 0.5), [0, 1, 7])
+        assert asked == [3 * 2 * 2, 3 * (3 * 3 - 2 * 2)]
+        once = again.scores(found, (1.0, 0.25, 0.5), [0, 1, 7])
+        for part in range(2):
+            assert torch.equal(some[part], more[part][:, [2, 0]][:, :, [0, 2]])
+            assert torch.allclose(more[part], once[part], atol=1e-5)
+            assert not more[part].isnan().any()
 
 
 def test_progress_rises_to_one(measured):

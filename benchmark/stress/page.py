@@ -23,7 +23,7 @@ _STYLE = """
 body{font:16px/1.5 system-ui,sans-serif;max-width:60rem;margin:2rem auto;padding:0 1rem;color:#1a1a1a;background:#fff}
 table{border-collapse:collapse;margin:1rem 0;display:block;overflow-x:auto}
 th,td{padding:.3rem .7rem;border-bottom:1px solid #ccc;text-align:left;vertical-align:top}
-td.n{text-align:right;font-variant-numeric:tabular-nums}.no{color:#8a4b00}svg{max-width:100%;height:auto}
+td.n{text-align:right;white-space:nowrap;font-variant-numeric:tabular-nums}.no{color:#8a4b00}svg{max-width:100%;height:auto}
 @media(prefers-color-scheme:dark){body{color:#eee;background:#161616}th,td{border-color:#444}.no{color:#ffb454}figure{background:#fff}}
 """.strip()
 
@@ -44,9 +44,10 @@ def chart_svg(result: dict[str, Any]) -> str:
         if point["refusal_rate"]["value"] is not None
     ]
     table = pd.DataFrame(rows, columns=["system", "dose", "rate", "low", "high"])
+    legend = alt.Legend(symbolType="stroke", symbolOpacity=1, symbolStrokeWidth=2, symbolSize=400)
     base = alt.Chart(table).encode(
         x=alt.X("dose:Q", title="dose: norm of the change over norm of the activation"),
-        color=alt.Color("system:N", title="system"),
+        color=alt.Color("system:N", title="system", legend=legend),
     )
     y = alt.Y("rate:Q", title="refusal rate on harmful prompts", scale=alt.Scale(domain=[0, 1]))
     band = base.mark_area(opacity=0.15).encode(y=alt.Y("low:Q", title="refusal rate on harmful prompts"), y2="high:Q")
