@@ -196,12 +196,12 @@ def _renamed(row: Row) -> Row:
     return {keys.get(key, key): value for key, value in row.items() if keys.get(key, key)}
 
 
-_ASKED = {"says": {"says"}, "no share": {"share", "no_share"}, "S4 chose": {"edits"}}
+_ASKED = {"says": {"says"}, "no share": {"share", "share_of_none", "no_share"}, "S4 chose": {"edits"}}
 
 
 def _said(row: Row) -> dict[str, list[str]]:
     return {
-        "says": [row["says"]] if "says" in row else [],
+        "says": [row["says"].partition(": ")[2]] if "says" in row else [],
         "no share": [row["no_share"]] if "no_share" in row else [],
         "S4 chose": sorted({edit.partition(" layer=")[0] for edit in row.get("edits", ())}),
     }
