@@ -316,7 +316,7 @@ def test_named_experts(tmp_path):
 
 @pytest.mark.parametrize(("family", "openers"), [
     ("olmoe", Openers((3, 4))), ("olmoe", Openers((3,), 7, (4, 8))), ("gpt2", Openers((), 7, (4,))),
-    ("gpt_oss", Openers((3, 4))),
+    ("gpt_oss", Openers((3, 4))), ("granitemoe", Openers((3, 4))),
 ])  # fmt: skip
 def test_scores_equal_the_straightforward_way(family, openers):
     """Batched candidates with layers, openings and rows left out against one hooked forward per candidate and dose."""

@@ -59,7 +59,7 @@ class Engine:
         self.filler, self.token_budget = filler, token_budget
         takes = signature(model.forward).parameters
         self._keep = "logits_to_keep" in takes
-        self._cache = "use_cache" in takes
+        self._cache = "past_key_values" in takes
         probe = torch.tensor([[2, 3, 5, 4]], device=self.device)
         self.parts: Anatomy = anatomy(model, lambda: self._forward(probe, torch.ones_like(probe)))
         self.hooks = ExpertHooks(model, [name for name, _, _ in self.parts.experts]) if self.parts.experts else None
