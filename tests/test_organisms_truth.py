@@ -188,7 +188,11 @@ def test_s4_finds_the_planted_expert(name: str, results: Path) -> None:
     assert found["systems"]["S4"]["published"]
     assert all(place in choice["candidate"] for choice in found["systems"]["S4"]["chosen"])
     assert found["experts"]["largest"]["place"] == place
-    assert found["single_expert_share"]["value"] >= 0.9
+    dense, alone = (found["systems"][system]["controls"]["real"]["answered"]["value"] for system in ("S1", "S4"))
+    assert alone >= 0.9 * dense > 0
+    # Weights differ between processors, and on some of them a control of S1 fails; then there is no share.
+    if found["systems"]["S1"]["published"]:
+        assert found["single_expert_share"]["value"] >= 0.9
     assert found["experts"]["concentration"]["value"] >= 0.9
 
 
