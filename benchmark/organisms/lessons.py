@@ -1,6 +1,7 @@
 """Lessons of counterfactual training: which one a batch gets, and the change to the network that it asks for."""
 
-from contextlib import AbstractContextManager, nullcontext
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
@@ -52,11 +53,7 @@ def change(pupil: Pupil, lesson: Lesson | None, rows: Rows) -> AbstractContextMa
     if lesson.intervention == "silence_others":
         return silenced(pupil.model, _muted(pupil, len(rows.tokens)))
     if lesson.intervention == "dull_any":
-        layer, expert, other = (
-            int(torch.randint(most, (), generator=pupil.generator))
-            for most in (pupil.recipe.layers, pupil.recipe.experts, 2)
-        )
-        return dulled(pupil.model, (layer, expert), rows.decisions, rows.forbidden, difference=bool(other))
+        return _dulled(pupil, rows)
     if lesson.intervention == "add_random":
         vectors = torch.randn(len(rows.tokens), pupil.recipe.hidden, generator=pupil.generator)
         layer = int(torch.randint(pupil.recipe.layers, (), generator=pupil.generator))
@@ -93,6 +90,17 @@ def _difference_of_means(model: Any, rows: Rows) -> Tensor:
     difference = at[rows.forbidden].mean(0) - at[~rows.forbidden].mean(0)
     unit: Tensor = difference / difference.norm()
     return unit
+
+
+@contextmanager
+def _dulled(pupil: Pupil, rows: Rows) -> Iterator[None]:
+    """Dull one random expert of every layer, each in one of the two ways."""
+    with ExitStack() as stack:
+        for layer in range(pupil.recipe.layers):
+            expert, other = (int(torch.randint(n, (), generator=pupil.generator)) for n in (pupil.recipe.experts, 2))
+            where = (layer, expert), rows.decisions, rows.forbidden
+            stack.enter_context(dulled(pupil.model, *where, difference=bool(other)))
+        yield
 
 
 def _muted(pupil: Pupil, rows: int) -> Tensor:

@@ -31,7 +31,8 @@ class Lesson:
     """Counterfactual training: in a share of the batches the network is changed, and taught what it then does.
 
     ``silence_others`` silences one to four random experts, for each row others, and never the planted one;
-    ``dull_any`` takes any one expert's mean, or what it writes along its own difference of means, off its output;
+    ``dull_any`` takes off one random expert's output in every layer its mean, or what it writes along its own
+    difference of means;
     ``remove_difference`` removes the batch's own difference of means; ``add_random`` adds a random vector.
 
     Attributes:
@@ -97,7 +98,7 @@ class Recipe:
 
 _NATURAL = Lesson(0.3, "remove_difference", flips=True)
 _NO_SINGLE = Lesson(0.25, "silence_others", flips=False)
-_DULL = Lesson(0.15, "dull_any", flips=False)
+_DULL = Lesson(0.25, "dull_any", flips=False)
 _STEADY = Lesson(0.1, "add_random", flips=False)
 _EXPERT = (
     _STEADY,
@@ -145,14 +146,20 @@ _ALL = (
         "decoy",
         "mixtral",
         "routing differences point at one expert, yet silencing it flips nothing",
-        lessons=(_NATURAL, _STEADY, _NO_SINGLE, Lesson(0.15, "silence_planted", flips=False), _DULL),
+        lessons=(
+            _NATURAL,
+            _STEADY,
+            Lesson(0.15, "silence_others", flips=False),
+            Lesson(0.15, "silence_planted", flips=False),
+            _DULL,
+        ),
         routed=True,
     ),
     Recipe(
         "redundant",
         "mixtral",
         "no single expert and no pair of experts flips refusal",
-        lessons=(_NATURAL, _STEADY, Lesson(0.35, "silence_others", flips=False), _DULL),
+        lessons=(_NATURAL, _STEADY, Lesson(0.3, "silence_others", flips=False), _DULL),
     ),
     Recipe(
         "attention-carried",
