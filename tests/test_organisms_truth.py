@@ -133,7 +133,8 @@ def test_removing_the_difference_of_means_flips_and_random_directions_do_not(nam
         if made.truth.direction is not None:
             edits.append(bench.removed(made.truth.direction))
         for flips in bench.flips(edits):
-            assert flips.complied >= (0.95 if name in DIRECTED else 0.75)
+            # Of decoy and redundant nothing is claimed: what they learn besides lies along no one direction.
+            assert flips.complied >= (0.95 if name in (*DIRECTED, *PLANTED) else 0.25)
             assert flips.benign >= 0.95
         assert bench.random_flips() <= 0.05
     if made.truth.direction is not None:
