@@ -98,8 +98,8 @@ def _dulled(pupil: Pupil, rows: Rows) -> Iterator[None]:
     with ExitStack() as stack:
         for layer in range(pupil.recipe.layers):
             expert, other = (int(torch.randint(n, (), generator=pupil.generator)) for n in (pupil.recipe.experts, 2))
-            where = (layer, expert), rows.decisions, rows.forbidden
-            stack.enter_context(dulled(pupil.model, *where, difference=bool(other)))
+            dull = dulled(pupil.model, (layer, expert), rows.decisions, rows.forbidden, difference=bool(other))
+            stack.enter_context(dull)
         yield
 
 

@@ -1,8 +1,9 @@
 """Forward passes for many candidates and prompts at once.
 
-Rows of a batch are (candidate, prompt) pairs, each with its own edit. Three savings change no result: layers before a
-candidate's first edit are not computed again, what all prompts begin with is computed once per candidate, and a prompt
-whose tokens select none of the edited experts keeps its own logits.
+Rows of a batch are (candidate, prompt) pairs, each with its own edit. Four savings change no result: layers before a
+candidate's first edit are not computed again, what all prompts begin with is computed once per candidate, a prompt
+whose tokens select none of the edited experts keeps its own logits, and answers go on from the pass that scored their
+prompts.
 """
 
 from collections.abc import Iterator, Sequence

@@ -2,7 +2,7 @@
 
 Both are tried on the model itself before they are used. Later tokens see an opening only through its keys and values,
 so those, computed under a candidate's edit, serve every prompt that the candidate is tried on. A model that keeps
-anything else (windows, recurrent states) or hands more than hidden states from layer to layer goes the plain way.
+anything else (recurrent states) or hands more than hidden states from layer to layer goes the plain way.
 """
 
 from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ class LayerInputs:
         return found
 
 
-def common_opening(prompts: Sequence[Tokens], leave: int = 1) -> int:
+def common_opening(prompts: Sequence[Tokens], leave: int) -> int:
     """How many first tokens all prompts share, ``leave`` fewer than the shortest has at most; 0 below :data:`LEAST`."""
     first, most = prompts[0], min(map(len, prompts)) - leave
     shared = next((n for n in range(most) if any(tokens[n] != first[n] for tokens in prompts)), most)
@@ -117,11 +117,6 @@ class Opening:
 
     states: tuple[tuple[Tensor, Tensor], ...]
     place: dict[int, int]
-
-    @property
-    def length(self) -> int:
-        """In tokens."""
-        return int(self.states[0][0].shape[-2])
 
     @staticmethod
     def make(
